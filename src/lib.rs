@@ -1,0 +1,5 @@
+//! Sterna: a multi-region, geo-replicated key-value store. `ARCHITECTURE.md` is the map.
+
+pub mod model;
+pub mod placement;
+pub mod protocol;

@@ -1,0 +1,295 @@
+//! What may be asked of a store: changes, which all pass its one door, and queries.
+//!
+//! These are the words that `protocol` speaks and `storage` answers; neither knows the other.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Actor, Dot, PartitionId, Position, Row, RowKey, Summary, Timestamp, WriteOp};
+
+/// Children of a node of the digest tree.
+pub const DIGEST_FANOUT: u16 = 16;
+/// Levels below the root; the last one holds the leaves.
+pub const DIGEST_LEVELS: u8 = 3;
+/// Leaves of a partition's digest: equal ranges of its tokens.
+pub const DIGEST_LEAVES: u16 = 4096;
+
+/// A node of a partition's digest tree: level 0 is the root, level [`DIGEST_LEVELS`] the leaves.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct DigestNode {
+    /// The level, from 0 (the root).
+    pub level: u8,
+    /// The index within the level.
+    pub index: u16,
+}
+
+/// One entry of a log, with the state of the row that it names.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LogItem {
+    /// The number of the change in its actor's log.
+    pub n: u64,
+    /// The row that it touched.
+    pub key: RowKey,
+    /// The state of that row, at this change or later.
+    pub row: Row,
+}
+
+impl LogItem {
+    /// Bytes this item takes, roughly, in memory and in a message.
+    pub fn size(&self) -> usize {
+        self.key.size() + self.row.size() + 8
+    }
+}
+
+/// A change: everything that can happen to the data of a partition.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    /// A client's write, coordinated here: gets this node's next dot and a timestamp above `above`, above
+    /// the row's own, and above everything this node's clock has seen.
+    Write {
+        /// The row.
+        key: RowKey,
+        /// What to do to it.
+        op: WriteOp,
+        /// A timestamp known to exist for the row elsewhere; [`Timestamp::ZERO`] if none.
+        above: Timestamp,
+    },
+    /// A piece of an actor's log from a peer, leading from `from` (exclusive) to `to` (inclusive).
+    Append {
+        /// The partition.
+        partition: PartitionId,
+        /// Whose log.
+        actor: Actor,
+        /// Where the piece starts: refused with [`Effect::Gap`] if it is beyond the position here.
+        from: u64,
+        /// Where it leads.
+        to: u64,
+        /// If the receiver was complete up to this number, it is complete up to `to` afterwards
+        /// (see [`super::Reach`]); with nothing here it is not known to be.
+        complete_from: Option<u64>,
+        /// The entries, ascending in n.
+        items: Vec<LogItem>,
+    },
+    /// A row's state from a replica, by read repair or reconciliation; merged, not logged.
+    Repair {
+        /// The row.
+        key: RowKey,
+        /// Its state there.
+        row: Row,
+    },
+    /// A row that a peer, whose position covers it, no longer has: it was deleted and collected there.
+    Forget {
+        /// The row.
+        key: RowKey,
+        /// Nothing happens if the row's version is not this one any more.
+        expected: Dot,
+    },
+    /// All rows up to `position` were reconciled with a peer: take over its position, and mark the logs
+    /// as trimmed there, for their entries are not here.
+    Raise {
+        /// The partition.
+        partition: PartitionId,
+        /// The peer's position when reconciliation began.
+        position: Position,
+    },
+    /// Drop an actor's log up to `to`.
+    Trim {
+        /// The partition.
+        partition: PartitionId,
+        /// Whose log.
+        actor: Actor,
+        /// The last number to go.
+        to: u64,
+    },
+    /// Every replica in every region has everything up to `floor`: remove tombstones that it covers.
+    Collect {
+        /// The partition.
+        partition: PartitionId,
+        /// The least `complete` of all replicas, by actor.
+        floor: BTreeMap<Actor, u64>,
+    },
+    /// The partition has caught up with its region: it may serve from now on.
+    Serve {
+        /// The partition.
+        partition: PartitionId,
+    },
+}
+
+/// What became of a change. It is known when the change is staged, and counts when it is durable.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// A write was stamped.
+    Written {
+        /// The partition.
+        partition: PartitionId,
+        /// The log entry: number in this node's own log, row, and state.
+        item: LogItem,
+    },
+    /// A piece of log was applied (or was known already).
+    Appended {
+        /// The partition.
+        partition: PartitionId,
+        /// Whose log.
+        actor: Actor,
+        /// The new marks.
+        reach: super::Reach,
+        /// Entries whose row here already held something newer: (n, its timestamp).
+        newer: Vec<(u64, Timestamp)>,
+    },
+    /// A piece of log began beyond the position here; nothing was applied.
+    Gap {
+        /// The partition.
+        partition: PartitionId,
+        /// Whose log.
+        actor: Actor,
+        /// The position here.
+        applied: u64,
+    },
+    /// A timestamp lies further ahead of this node's clock than is allowed; nothing was applied.
+    Early {
+        /// The partition.
+        partition: PartitionId,
+        /// The timestamp.
+        timestamp: Timestamp,
+    },
+    /// A row was merged (or was covered already): what it is now, nothing if it is absent.
+    Repaired {
+        /// Its summary.
+        summary: Option<Summary>,
+    },
+    /// A log was trimmed.
+    Trimmed {
+        /// The partition.
+        partition: PartitionId,
+        /// Whose log.
+        actor: Actor,
+        /// Up to this number nothing is left.
+        to: u64,
+    },
+    /// Another change is done.
+    Done,
+    /// The change was refused: a size beyond the limits, or a partition that is not here. Nothing happened.
+    Refused {
+        /// Why, in words.
+        reason: &'static str,
+    },
+}
+
+/// Reads a piece of an actor's log.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LogQuery {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Whose log.
+    pub actor: Actor,
+    /// Entries after this number.
+    pub after: u64,
+    /// And up to this one.
+    pub upto: u64,
+    /// Stop after this many bytes (at least one entry is read).
+    pub bytes_max: usize,
+}
+
+/// A question about the stored state; answered from one durable snapshot.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Query {
+    /// The states of some rows.
+    Rows(Vec<RowKey>),
+    /// A piece of a log with the rows' present states.
+    Log(LogQuery),
+    /// The hashes of the children of some nodes of the digest tree, [`DIGEST_FANOUT`] each.
+    Digest {
+        /// The partition.
+        partition: PartitionId,
+        /// The nodes; none of them a leaf.
+        nodes: Vec<DigestNode>,
+    },
+    /// Summaries of the rows of one leaf, tombstones included.
+    Leaf {
+        /// The partition.
+        partition: PartitionId,
+        /// The leaf.
+        leaf: u16,
+        /// Rows after this one.
+        after: Option<RowKey>,
+        /// At most so many rows.
+        rows_max: usize,
+    },
+    /// Rows with values in token order.
+    Scan {
+        /// The partition.
+        partition: PartitionId,
+        /// Rows after this one.
+        after: Option<RowKey>,
+        /// At most so many rows.
+        rows_max: usize,
+        /// Stop after this many bytes (at least one row is read).
+        bytes_max: usize,
+    },
+}
+
+/// The answer to a [`Query`], variant for variant.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Answer {
+    /// In the order asked.
+    Rows(Vec<Option<Row>>),
+    /// A piece of a log.
+    Log(LogPage),
+    /// Hashes in the order asked.
+    Digest {
+        /// The position at that moment.
+        position: Position,
+        /// [`DIGEST_FANOUT`] hashes for each node.
+        hashes: Vec<Vec<u128>>,
+    },
+    /// Summaries of rows.
+    Leaf {
+        /// The position at that moment: never newer than the rows.
+        position: Position,
+        /// The rows in order.
+        rows: Vec<(RowKey, Summary)>,
+        /// Whether there are more after the last.
+        more: bool,
+    },
+    /// Rows, tombstones left out; `next` is where to go on.
+    Scan {
+        /// The rows in order.
+        rows: Vec<(RowKey, Row)>,
+        /// The last row looked at, if there may be more after it.
+        next: Option<RowKey>,
+    },
+    /// The row or block failed its checksum, or the partition is not here.
+    Unreadable {
+        /// Why, in words.
+        reason: &'static str,
+    },
+}
+
+/// A piece of a log.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LogPage {
+    /// Where the piece leads: all entries after `after` and up to here are in `items`.
+    pub to: u64,
+    /// Whether a receiver is complete up to `to` once it has applied this piece: true if the piece reached
+    /// the end of the log in its snapshot and this replica is complete there. (Whatever the receiver had
+    /// passed over stands in the log again under a greater number, which this piece holds.)
+    pub complete: bool,
+    /// Nothing up to this number is left in the log; beyond `after` means: reconcile.
+    pub trimmed: u64,
+    /// The entries.
+    pub items: Vec<LogItem>,
+}
+
+/// What a store knows of a partition when it is opened.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PartitionState {
+    /// The partition.
+    pub partition: PartitionId,
+    /// How far every actor's log has been applied.
+    pub position: Position,
+    /// Up to where each actor's log is gone.
+    pub trimmed: BTreeMap<Actor, u64>,
+    /// Whether it has caught up with its region since its disk was empty.
+    pub is_serving: bool,
+}

@@ -1,0 +1,141 @@
+//! Topology files: cluster, regions, nodes, keyspaces, links, limits.
+
+use crate::model::{Duration, KeyspaceId, Level, NodeId, RegionId};
+use crate::protocol::Limits;
+
+/// A checked topology. Everything in it is consistent; nobody checks again.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Topology {
+    /// The cluster's name; certificates carry it.
+    pub cluster: String,
+    /// Partitions of every keyspace, fixed when the cluster is made.
+    pub partitions: u16,
+    /// Regions, in the order of the file.
+    pub regions: Vec<Region>,
+    /// Keyspaces, in the order of the file.
+    pub keyspaces: Vec<Keyspace>,
+    /// Links between pairs of regions, in the order of the file.
+    pub links: Vec<Link>,
+    /// Limits: defaults where the file is silent.
+    pub limits: Limits,
+}
+
+/// A region.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Region {
+    /// Its id.
+    pub id: RegionId,
+    /// Its name.
+    pub name: String,
+    /// Its nodes, in the order of the file.
+    pub nodes: Vec<Node>,
+}
+
+/// A node.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Node {
+    /// Its id.
+    pub id: NodeId,
+    /// Its id in the file.
+    pub name: String,
+    /// Its zone; replicas are spread over zones.
+    pub zone: String,
+    /// host:port of its HTTP endpoint.
+    pub http: String,
+    /// host:port of its QUIC endpoint.
+    pub peer: String,
+    /// Its share of the partitions, relative to others.
+    pub weight: u32,
+}
+
+/// How concurrent writes of a keyspace merge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MergePolicy {
+    /// Last writer wins.
+    Lww,
+}
+
+/// A keyspace.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Keyspace {
+    /// Its id.
+    pub id: KeyspaceId,
+    /// Its name.
+    pub name: String,
+    /// How it merges.
+    pub merge: MergePolicy,
+    /// The regions it lives in.
+    pub regions: Vec<RegionId>,
+    /// Replicas in each region.
+    pub replication: u16,
+    /// The level of requests that name none.
+    pub consistency: Level,
+}
+
+/// A link between two regions, the same both ways.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Link {
+    /// The two regions.
+    pub between: (RegionId, RegionId),
+    /// What it does to datagrams.
+    pub shape: LinkShape,
+}
+
+/// What a link does to datagrams, in each direction.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LinkShape {
+    /// Round-trip time; a datagram takes half of it.
+    pub rtt: Duration,
+    /// Up to so much is added to each datagram's way, by chance.
+    pub jitter: Duration,
+    /// Chance that a datagram is lost, 0 to 1.
+    pub loss: f64,
+    /// Chance that a datagram is held back past its followers, 0 to 1.
+    pub reorder: f64,
+    /// Bits a second; nothing means no cap.
+    pub bandwidth_bits: Option<u64>,
+}
+
+/// What is wrong with a topology file, where, and what to do.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{file}:{line}: {message}")]
+pub struct TopologyError {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl Topology {
+    /// Reads the text of a topology file; `file` is its name, for errors.
+    pub fn parse(file: &str, text: &str) -> Result<Self, TopologyError> {
+        todo!()
+    }
+
+    /// The region of a node.
+    pub fn region_of(&self, node: NodeId) -> Option<&Region> {
+        todo!()
+    }
+
+    /// A node by its id.
+    pub fn node(&self, node: NodeId) -> Option<&Node> {
+        todo!()
+    }
+
+    /// A node by its name.
+    pub fn node_named(&self, name: &str) -> Option<&Node> {
+        todo!()
+    }
+
+    /// A keyspace by its name.
+    pub fn keyspace_named(&self, name: &str) -> Option<&Keyspace> {
+        todo!()
+    }
+
+    /// The shape of the link between two regions; nothing inside a region or where the file names no link.
+    pub fn link(&self, a: RegionId, b: RegionId) -> Option<&LinkShape> {
+        todo!()
+    }
+}

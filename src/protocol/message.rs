@@ -1,0 +1,341 @@
+//! What nodes say to each other. These types *are* the sent form (see `docs/format.md`): `coding` puts a
+//! version byte before them, and golden files in `tests/fixtures` hold their bytes.
+//!
+//! Any message may be lost, repeated or overtaken: heartbeats repeat all soft state, appends carry where
+//! they begin, and answers carry the question's id.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Actor, DigestNode, Incarnation, KeyspaceId, Level, LogItem, NodeId, PartitionId, Position, Row,
+    RowKey, Summary, Timestamp, WriteOp,
+};
+
+/// A stream of a connection. Streams do not delay each other; a lower one is sent first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Lane {
+    /// Heartbeats, wants, acknowledgements.
+    Control,
+    /// Requests passed on, reads, read repair, and their answers.
+    Request,
+    /// Changes as they happen.
+    Fresh,
+    /// Changes out of the log, for a receiver that is behind.
+    CatchUp,
+    /// Digests, listings and repaired rows.
+    Reconcile,
+}
+
+impl Lane {
+    /// All lanes, the most urgent first.
+    pub const ALL: [Self; 5] = [
+        Self::Control,
+        Self::Request,
+        Self::Fresh,
+        Self::CatchUp,
+        Self::Reconcile,
+    ];
+}
+
+/// A receiver asks a sender for an actor's log, from its position on; repeated with every heartbeat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Want {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Whose log.
+    pub actor: Actor,
+    /// The receiver's `applied`, on disk.
+    pub applied: u64,
+    /// True if the sender must go back to `applied` even if it has sent more: something was lost.
+    pub rewind: bool,
+}
+
+/// A watermark: "of this actor's log of this partition, everything up to time `micros` is at or below `n`".
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mark {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Whose log.
+    pub actor: Actor,
+    /// The number.
+    pub n: u64,
+    /// The physical part of the actor's HLC then.
+    pub micros: u64,
+}
+
+/// What is known of one replica's position; passed on, so that it crosses a cut link through a third region.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Known {
+    /// The replica.
+    pub node: NodeId,
+    /// Its incarnation; knowledge of an older one is worthless.
+    pub incarnation: Incarnation,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Its position, on disk.
+    pub position: Position,
+    /// Whether the partition serves there.
+    pub is_serving: bool,
+}
+
+/// The soft state of a node towards one peer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The sender's actor.
+    pub incarnation: Incarnation,
+    /// The sender's physical clock, microseconds since 1970.
+    pub micros: u64,
+    /// Counts heartbeats; echoed by the peer, so that each side knows that it is heard.
+    pub sequence: u64,
+    /// The last sequence heard from the receiver of this message; 0 if none.
+    pub heard: u64,
+    /// What the sender of this message wants from its receiver: all of it.
+    pub wants: Vec<Want>,
+    /// Watermarks for what the receiver of this message wants.
+    pub marks: Vec<Mark>,
+    /// Positions that changed since the last heartbeat; now and then all.
+    pub known: Vec<Known>,
+}
+
+/// A piece of an actor's log; see [`crate::model::Change::Append`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Append {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Whose log.
+    pub actor: Actor,
+    /// Where it starts (exclusive).
+    pub from: u64,
+    /// Where it leads (inclusive).
+    pub to: u64,
+    /// See [`crate::model::Change::Append`].
+    pub complete_from: Option<u64>,
+    /// If the piece reaches the end of the log: the time of the watermark at `to`.
+    pub mark_micros: Option<u64>,
+    /// The entries.
+    pub items: Vec<LogItem>,
+}
+
+/// How far an actor's log is on disk.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ack {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Whose log.
+    pub actor: Actor,
+    /// Replicas (the sender of this message and others of its region) and the mark up to which each is complete.
+    pub reached: Vec<(NodeId, u64)>,
+    /// How far the sender of this message has applied it: what the stream's window counts by.
+    pub applied: u64,
+    /// Entries whose rows at the sender of this message held something newer already: (n, its timestamp).
+    pub newer: Vec<(u64, Timestamp)>,
+}
+
+/// A client's operation, passed on to a replica.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Operation {
+    /// Read a row.
+    Get {
+        /// The row.
+        key: RowKey,
+    },
+    /// Write a row.
+    Write {
+        /// The row.
+        key: RowKey,
+        /// What to do.
+        op: WriteOp,
+    },
+    /// List rows of a keyspace in token order.
+    List {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// Which partition to go on with.
+        index: u16,
+        /// After this row.
+        after: Option<RowKey>,
+        /// At most so many rows.
+        rows_max: u32,
+        /// Stop after this many bytes.
+        bytes_max: u32,
+    },
+}
+
+/// How an operation ended.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Outcome {
+    /// OK: written, with the version's summary.
+    Written(Summary),
+    /// OK: the row's state; nothing if it was never written or is collected.
+    Read(Option<Row>),
+    /// OK: a page of rows.
+    Page {
+        /// The rows.
+        rows: Vec<(RowKey, Row)>,
+        /// Where to go on: (partition index, after which row); nothing at the end.
+        next: Option<(u16, Option<RowKey>)>,
+    },
+    /// The caller's doing: nothing happened, and will not on a retry.
+    Refused(Refusal),
+    /// FAILED: it did not happen and never will; try again or elsewhere.
+    Unavailable(Unavailable),
+    /// UNKNOWN: it may be seen later, whole or not at all.
+    Unknown(Unknown),
+}
+
+/// Why an operation was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Refusal {
+    /// No such keyspace in the topology.
+    NoKeyspace,
+    /// The keyspace does not live in this node's region.
+    KeyspaceElsewhere,
+    /// The key is empty or longer than the limit.
+    KeySize,
+    /// The value is longer than the limit.
+    ValueSize,
+    /// The level is not for this kind of operation.
+    Level,
+}
+
+/// Why an operation failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Unavailable {
+    /// Too few replicas of the partition are up for the level.
+    Replicas,
+    /// The deadline passed before anything was written.
+    Deadline,
+    /// Too much is in flight.
+    Overloaded,
+    /// The node is stopping.
+    Stopping,
+}
+
+/// Why the outcome is not known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Unknown {
+    /// Written here or nearby, but not acknowledged by enough replicas in time.
+    Acknowledgements,
+    /// The coordinator was lost while it worked.
+    Coordinator,
+    /// A clock is further off than the cluster allows, and other replicas hold the write back.
+    Clock,
+}
+
+/// A message between two nodes.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// Soft state; see [`Heartbeat`].
+    Heartbeat(Heartbeat),
+    /// Wants that cannot wait for the next heartbeat; the others stay.
+    Wants(Vec<Want>),
+    /// A piece of log.
+    Append(Append),
+    /// Acknowledgements of pieces of log.
+    Acks(Vec<Ack>),
+    /// The sender's log of this actor does not reach back to what was wanted: reconcile.
+    Trimmed {
+        /// The partition.
+        partition: PartitionId,
+        /// Whose log.
+        actor: Actor,
+    },
+    /// A client's operation, passed on.
+    Forward {
+        /// The asker's id of it.
+        id: u64,
+        /// The operation.
+        operation: Operation,
+        /// Its level.
+        level: Level,
+        /// What is left of its time, in microseconds.
+        micros_left: u64,
+    },
+    /// Its outcome.
+    Forwarded {
+        /// The asker's id.
+        id: u64,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Read some rows here, as one replica.
+    Read {
+        /// The asker's id.
+        id: u64,
+        /// The rows.
+        keys: Vec<RowKey>,
+        /// Whether whole rows are wanted, or summaries.
+        whole: bool,
+    },
+    /// Summaries of the rows that were asked for.
+    Summaries {
+        /// The asker's id.
+        id: u64,
+        /// In the order asked.
+        summaries: Vec<Option<Summary>>,
+    },
+    /// The rows that were asked for.
+    Rows {
+        /// The asker's id.
+        id: u64,
+        /// In the order asked.
+        rows: Vec<Option<Row>>,
+    },
+    /// This replica cannot answer the read now (it is being filled, or a row is unreadable).
+    CannotRead {
+        /// The asker's id.
+        id: u64,
+    },
+    /// Merge these rows and say when they are on disk.
+    Repair {
+        /// The asker's id.
+        id: u64,
+        /// The rows.
+        rows: Vec<(RowKey, Row)>,
+    },
+    /// They are on disk.
+    Repaired {
+        /// The asker's id.
+        id: u64,
+    },
+    /// Hashes of the children of some nodes of the digest tree, please.
+    DigestAsk {
+        /// The asker's id.
+        id: u64,
+        /// The partition.
+        partition: PartitionId,
+        /// The nodes.
+        nodes: Vec<DigestNode>,
+    },
+    /// The hashes.
+    DigestTell {
+        /// The asker's id.
+        id: u64,
+        /// The position at that moment.
+        position: Position,
+        /// In the order asked.
+        hashes: Vec<Vec<u128>>,
+    },
+    /// Summaries of the rows of a leaf, please.
+    LeafAsk {
+        /// The asker's id.
+        id: u64,
+        /// The partition.
+        partition: PartitionId,
+        /// The leaf.
+        leaf: u16,
+        /// After this row.
+        after: Option<RowKey>,
+    },
+    /// The summaries.
+    LeafTell {
+        /// The asker's id.
+        id: u64,
+        /// The position at that moment.
+        position: Position,
+        /// In order.
+        rows: Vec<(RowKey, Summary)>,
+        /// Whether there are more.
+        more: bool,
+    },
+}

@@ -1,0 +1,16 @@
+//! The rules of replication as a value: [`Machine::step`] takes what happened and says what to do.
+//!
+//! The machine knows no socket, disk, clock or chance. Order of effects: durable before acknowledged,
+//! stable on a regional quorum before it leaves the region, acknowledged by all before it is trimmed.
+
+mod machine;
+mod message;
+
+pub use machine::{
+    Config, Input, Limits, Machine, Now, Output, PeerView, RegionView, Report, RequestId, Ticket,
+    View,
+};
+pub use message::{
+    Ack, Append, Heartbeat, Known, Lane, Mark, Message, Operation, Outcome, Refusal, Unavailable,
+    Unknown, Want,
+};
