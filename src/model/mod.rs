@@ -5,6 +5,7 @@
 
 mod ids;
 mod level;
+mod limits;
 mod position;
 mod row;
 mod store;
@@ -12,6 +13,7 @@ mod time;
 
 pub use ids::{Actor, Dot, Incarnation, KeyspaceId, NodeId, PartitionId, RegionId, Token};
 pub use level::Level;
+pub use limits::Limits;
 pub use position::{Position, Reach};
 pub use row::{Row, RowKey, Summary, Version, WriteOp};
 pub use store::{

@@ -1,7 +1,6 @@
 //! Topology files: cluster, regions, nodes, keyspaces, links, limits.
 
-use crate::model::{Duration, KeyspaceId, Level, NodeId, RegionId};
-use crate::protocol::Limits;
+use crate::model::{Duration, KeyspaceId, Level, Limits, NodeId, RegionId};
 
 /// A checked topology. Everything in it is consistent; nobody checks again.
 #[derive(Clone, PartialEq, Debug)]

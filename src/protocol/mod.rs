@@ -7,8 +7,7 @@ mod machine;
 mod message;
 
 pub use machine::{
-    Config, Input, Limits, Machine, Now, Output, PeerView, RegionView, Report, RequestId, Ticket,
-    View,
+    Config, Input, Machine, Now, Output, PeerView, RegionView, Report, RequestId, Ticket, View,
 };
 pub use message::{
     Ack, Append, Heartbeat, Known, Lane, Mark, Message, Operation, Outcome, Refusal, Unavailable,

@@ -1,0 +1,55 @@
+//! Limits and intervals: each has a name, a unit and a reason.
+
+use super::Duration;
+
+/// Limits and intervals, with their defaults. Each is named in the topology file's `[limits]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Limits {
+    /// Longest key in bytes (8 KiB: keys are stored with a prefix, and the engine's limit is 64 KiB).
+    pub key_bytes_max: usize,
+    /// Longest value in bytes (1 MiB by default, 16 MiB at most: it is held in memory several times).
+    pub value_bytes_max: usize,
+    /// Requests in flight on a node, clients' and passed on.
+    pub requests_max: usize,
+    /// Bytes of one piece of log or one page of rows.
+    pub batch_bytes_max: usize,
+    /// Bytes on their way to one receiver that it has not acknowledged; a long fat link needs RTT x bandwidth.
+    pub window_bytes_max: usize,
+    /// Recent changes of all logs kept in memory to be sent without reading the disk.
+    pub recent_bytes_max: usize,
+    /// Log of one actor in one partition kept on disk for receivers that are behind; beyond it the oldest
+    /// entries go and such receivers are reconciled by digest.
+    pub log_bytes_max: u64,
+    /// Bytes a second that reconciliation may ask of this node's disk and network.
+    pub reconcile_bytes_per_second: u64,
+    /// How far a timestamp may be ahead of this node's clock.
+    pub max_offset: Duration,
+    /// Between heartbeats to a peer.
+    pub heartbeat_every: Duration,
+    /// A peer not heard for so long is down.
+    pub silence_max: Duration,
+    /// Between rounds of reconciliation of one partition.
+    pub reconcile_every: Duration,
+    /// Between trims of logs and collections of tombstones.
+    pub upkeep_every: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            key_bytes_max: 8 << 10,
+            value_bytes_max: 1 << 20,
+            requests_max: 4096,
+            batch_bytes_max: 256 << 10,
+            window_bytes_max: 4 << 20,
+            recent_bytes_max: 16 << 20,
+            log_bytes_max: 256 << 20,
+            reconcile_bytes_per_second: 8 << 20,
+            max_offset: Duration::from_millis(500),
+            heartbeat_every: Duration::from_millis(200),
+            silence_max: Duration::from_millis(1_500),
+            reconcile_every: Duration::from_secs(10),
+            upkeep_every: Duration::from_secs(1),
+        }
+    }
+}
