@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Actor, Answer, Change, Duration, Effect, Level, NodeId, PartitionState, Query, Time, Wall,
+    Actor, Answer, Change, Effect, Level, Limits, NodeId, PartitionId, PartitionState, Query,
+    RegionId, Time, Wall,
 };
 use crate::placement::Placement;
 
