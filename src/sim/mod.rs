@@ -1,0 +1,3 @@
+//! Beside the house: what stands in for the world.
+
+pub mod wan;
