@@ -1,6 +1,8 @@
 //! Sterna: a multi-region, geo-replicated key-value store. `ARCHITECTURE.md` is the map.
 
+pub mod metrics;
 pub mod model;
 pub mod node;
 pub mod placement;
 pub mod protocol;
+pub mod server;
