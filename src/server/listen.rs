@@ -38,10 +38,8 @@ const LINGER_BYTES_MAX: usize = 4 << 20;
 const REFUSALS_MAX: usize = 64;
 /// After an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long a stopping node waits for what is in flight.
-const STOP_MAX: Duration = Duration::from_secs(5);
 
-/// Accepts connections until `stop`, then finishes what is in flight, within [`STOP_MAX`].
+/// Accepts connections until `stop`, then finishes what is in flight, within `bounds.stop_max`.
 pub(super) async fn listen<N: Node>(
     listener: TcpListener,
     door: Door<N>,
@@ -68,7 +66,7 @@ pub(super) async fn listen<N: Node>(
     }
     drop(listener);
     room.tasks.close();
-    if tokio::time::timeout(STOP_MAX, room.tasks.wait())
+    if tokio::time::timeout(bounds.stop_max, room.tasks.wait())
         .await
         .is_err()
     {
@@ -146,7 +144,7 @@ impl<N: Node> Connection<N> {
             biased;
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
             () = self.stop.cancelled() => {
-                Pin::new(&mut connection).graceful_shutdown();
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
                 poll_fn(|cx| connection.poll_without_shutdown(cx)).await
             }
         };

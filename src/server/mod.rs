@@ -56,6 +56,8 @@ pub struct Bounds {
     /// How long a connection may take from one answer (or its start) to the end of the next request's
     /// head: idle connections and slow senders are closed after it.
     pub idle_max: Duration,
+    /// How long a stopping door waits for what is in flight before it cuts connections.
+    pub stop_max: Duration,
 }
 
 impl Default for Bounds {
@@ -64,6 +66,7 @@ impl Default for Bounds {
             connections_max: 10_000,
             bytes_in_flight_max: 256 << 20,
             idle_max: Duration::from_secs(60),
+            stop_max: Duration::from_secs(5),
         }
     }
 }
@@ -76,7 +79,7 @@ pub enum Error {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Serves HTTP until `stop`, then finishes what is in flight, within 5 seconds.
+/// Serves HTTP until `stop`, then finishes what is in flight, within [`Bounds::stop_max`].
 pub async fn serve(
     listener: TcpListener,
     node: Handle,
