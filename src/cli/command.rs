@@ -16,7 +16,9 @@ use super::topology::{self, TopologyFileError};
 /// What to do.
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Start the whole cluster of a topology file in this process
     Dev(DevArgs),
+    /// Run one node of a cluster
     Serve(ServeArgs),
     /// Make the certificates of a cluster and its nodes
     #[command(subcommand)]
