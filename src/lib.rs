@@ -1,6 +1,9 @@
 //! Sterna: a multi-region, geo-replicated key-value store. `ARCHITECTURE.md` is the map.
 
+pub mod bench;
+pub mod cli;
 pub mod model;
 pub mod node;
 pub mod placement;
 pub mod protocol;
+pub mod workload;
