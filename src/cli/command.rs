@@ -8,10 +8,17 @@ use clap::{Args, Subcommand};
 
 use crate::net::PeerName;
 
+use super::bench::BenchArgs;
 use super::cert::{CertCommandError, cert_init, cert_node, now};
 use super::dev::{DevArgs, DevError};
+use super::failure::{Failure, Verdict};
+use super::kv::{DeleteArgs, GetArgs, LsArgs, PutArgs};
+use super::link::LinkArgs;
 use super::serve::{ServeArgs, ServeError};
+use super::status::{RegionsArgs, StatusArgs};
 use super::topology::{self, TopologyFileError};
+use super::transfer::{ExportArgs, ImportArgs};
+use super::verify::VerifyArgs;
 
 /// What to do.
 #[derive(Subcommand, Debug)]
@@ -20,6 +27,28 @@ pub enum Command {
     Dev(DevArgs),
     /// Run one node of a cluster
     Serve(ServeArgs),
+    /// Read a key
+    Get(GetArgs),
+    /// Write a key
+    Put(PutArgs),
+    /// Delete a key
+    Delete(DeleteArgs),
+    /// List the keys of a keyspace
+    Ls(LsArgs),
+    /// Show a node as it sees itself and its peers
+    Status(StatusArgs),
+    /// Show lag, backlog and divergence per pair of regions
+    Regions(RegionsArgs),
+    /// Cut, heal or shape the links of a dev cluster
+    Link(LinkArgs),
+    /// Compare the digests of all replicas of all regions
+    Verify(VerifyArgs),
+    /// Write the records of a file into a keyspace
+    Import(ImportArgs),
+    /// Write a keyspace into a file
+    Export(ExportArgs),
+    /// Put load on a running cluster and measure it
+    Bench(BenchArgs),
     /// Make the certificates of a cluster and its nodes
     #[command(subcommand)]
     Cert(CertCommand),
@@ -99,6 +128,9 @@ pub enum CommandError {
         /// The name given.
         node: String,
     },
+    /// A command that talks to a cluster.
+    #[error(transparent)]
+    Client(#[from] Failure),
     /// The runtime.
     #[error("start the runtime: {0}")]
     Runtime(std::io::Error),
@@ -110,6 +142,17 @@ impl Command {
         match self {
             Self::Dev(args) => runtime()?.block_on(args.run(out))?,
             Self::Serve(args) => runtime()?.block_on(args.run(out))?,
+            Self::Get(args) => return client(args.run(out)),
+            Self::Put(args) => return client(args.run(out)),
+            Self::Delete(args) => return client(args.run(out)),
+            Self::Ls(args) => return client(args.run(out)),
+            Self::Status(args) => return client(args.run(out)),
+            Self::Regions(args) => return client(args.run(out)),
+            Self::Link(args) => return client(args.run(out)),
+            Self::Verify(args) => return client(args.run(out)),
+            Self::Import(args) => return client(args.run(out)),
+            Self::Export(args) => return client(args.run(out)),
+            Self::Bench(args) => return client(args.run(out)),
             Self::Cert(CertCommand::Init { certs, cluster }) => {
                 cert_init(now(), &certs, &cluster, out)?
             }
@@ -126,6 +169,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
         .enable_all()
         .build()
         .map_err(CommandError::Runtime)
+}
+
+/// Runs a command that talks to a cluster; its verdict is the exit code.
+fn client(run: impl Future<Output = Result<Verdict, Failure>>) -> Result<ExitCode, CommandError> {
+    Ok(runtime()?.block_on(run)?.into())
 }
 
 impl CertNodeArgs {
