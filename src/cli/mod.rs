@@ -1,7 +1,7 @@
 //! The command line: each command is a set of arguments with a `run` that writes to a given output.
 
 mod bench;
-mod client;
+pub mod client;
 mod failure;
 #[cfg(test)]
 mod fake;
@@ -13,12 +13,11 @@ mod table;
 mod transfer;
 mod verify;
 
-pub use bench::BenchArgs;
-pub use client::{Client, Error};
+pub use bench::{BenchArgs, Spread};
 pub use failure::{Failure, Verdict};
-pub use kv::{DeleteArgs, GetArgs, LsArgs, PutArgs};
-pub use link::LinkArgs;
+pub use kv::{DeleteArgs, GetArgs, KeyArgs, LsArgs, PutArgs};
+pub use link::{LinkArgs, LinkDeed};
 pub use options::{Connect, Scope};
 pub use status::{RegionsArgs, StatusArgs};
-pub use transfer::{ExportArgs, ImportArgs};
+pub use transfer::{ExportArgs, Format, ImportArgs};
 pub use verify::VerifyArgs;
