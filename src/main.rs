@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             if writeln!(io::stderr(), "sterna: {error}").is_err() {
                 return ExitCode::from(3);
             }
-            ExitCode::from(2)
+            error.exit_code()
         }
     }
 }

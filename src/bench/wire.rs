@@ -140,10 +140,12 @@ impl Wire {
     }
 
     async fn connect(&mut self) -> Result<(), &'static str> {
-        if let Some(open) = &self.open {
-            if !open.sender.is_closed() {
-                return Ok(());
-            }
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| !open.sender.is_closed())
+        {
+            return Ok(());
         }
         self.open = None;
         let count = self.nodes.len().max(1);

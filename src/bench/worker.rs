@@ -207,10 +207,10 @@ impl Worker {
             }
             Fate::Failed(_) => return,
         };
-        if let (Some(own), Some((log, _))) = (request.own, &self.site.ack_log) {
-            if log.add(&own.key, own.acked, timestamp).is_err() {
-                self.site.unlogged.fetch_add(1, Ordering::Relaxed);
-            }
+        if let (Some(own), Some((log, _))) = (request.own, &self.site.ack_log)
+            && log.add(&own.key, own.acked, timestamp).is_err()
+        {
+            self.site.unlogged.fetch_add(1, Ordering::Relaxed);
         }
         if let (true, Some(timestamp), Some(sampler)) =
             (request.is_sample, timestamp, &self.site.sampler)

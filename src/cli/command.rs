@@ -136,6 +136,17 @@ pub enum CommandError {
     Runtime(std::io::Error),
 }
 
+impl CommandError {
+    /// 1 where the answer is no (an absent key), 2 where there is none.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(if matches!(self, Self::Client(Failure::Absent { .. })) {
+            1
+        } else {
+            2
+        })
+    }
+}
+
 impl Command {
     /// Runs the command to its end; the exit code is its answer.
     pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {

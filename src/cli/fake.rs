@@ -37,8 +37,6 @@ pub(crate) struct World {
     pub(crate) faults: VecDeque<&'static str>,
     /// Leaves of partition 0 that differ, by node.
     pub(crate) odd_leaves: BTreeMap<String, BTreeSet<u16>>,
-    /// Writes forgotten: acknowledged and not done, by count.
-    pub(crate) forget: u32,
     pub(crate) links: Vec<Value>,
     pub(crate) is_dev: bool,
     nodes: Vec<(String, String, String)>,
@@ -124,6 +122,14 @@ impl Fake {
     pub(crate) fn put(&self, region: &str, keyspace: &str, key: &[u8], value: Option<&[u8]>) {
         let value = value.map(Bytes::copy_from_slice);
         self.world().write(region, keyspace, key, value);
+    }
+
+    /// Forgets the last write of the first key, and everything of the last one.
+    pub(crate) fn lose(&self) {
+        let mut world = self.world();
+        let mut rows = world.rows.values_mut();
+        rows.next().unwrap().pop();
+        rows.next_back().unwrap().clear();
     }
 
     /// All rows of a keyspace, as a region that has everything sees them.
@@ -341,12 +347,7 @@ fn one_key(
         return problem(code);
     }
     let value = (*method == Method::PUT).then_some(body);
-    let micros = if world.forget > 0 {
-        world.forget -= 1;
-        world.clock
-    } else {
-        world.write(&node.region, keyspace, key, value)
-    };
+    let micros = world.write(&node.region, keyspace, key, value);
     stamped(respond(204, Bytes::new()), micros, &node.region)
 }
 

@@ -93,7 +93,7 @@ pub struct PutArgs {
     #[arg(long, value_name = "HEX")]
     pub key_hex: Option<String>,
     /// KEY VALUE; `-` as value reads standard input
-    #[arg(value_name = "KEY VALUE", num_args = 0..=2)]
+    #[arg(value_name = "KEY VALUE", num_args = 0..=2, allow_negative_numbers = true)]
     pub words: Vec<String>,
 }
 
@@ -365,6 +365,22 @@ mod tests {
             Command::Ls(args) => args.run(&mut out).await?,
         };
         Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn help_is_of_the_command_itself_and_shows_examples() {
+        use clap::CommandFactory as _;
+        let mut all = Command::command();
+        all.clone().debug_assert();
+        for name in ["get", "put", "delete", "ls"] {
+            let help = all
+                .find_subcommand_mut(name)
+                .unwrap()
+                .render_long_help()
+                .to_string();
+            assert!(help.contains("Examples:"), "{help}");
+            assert!(!help.starts_with("Which"), "{help}");
+        }
     }
 
     #[tokio::test]

@@ -32,12 +32,12 @@ pub struct LinkArgs {
     pub json: bool,
     /// What to do
     #[command(subcommand)]
-    pub deed: Deed,
+    pub deed: LinkDeed,
 }
 
 /// What to do with links. After it, all links are shown.
 #[derive(Subcommand, Clone, Debug)]
-pub enum Deed {
+pub enum LinkDeed {
     /// Let nothing pass
     Cut {
         /// One region: all its links. Several: the links among them. `*` stands for all others
@@ -126,7 +126,7 @@ async fn links(client: &Client) -> Result<Vec<LinkEntry>, Failure> {
 
 type Pairs = Vec<(String, String)>;
 
-impl Deed {
+impl LinkDeed {
     /// Which pairs to change, and how; nothing if only to show.
     fn changes(&self, links: &[LinkEntry]) -> Result<Option<(Pairs, LinkChange)>, Failure> {
         let cut = |is_cut| LinkChange {
@@ -186,7 +186,7 @@ mod tests {
     use super::super::fake::Fake;
     use super::*;
 
-    async fn cut_links(fake: &Fake, deed: Deed) -> Vec<String> {
+    async fn cut_links(fake: &Fake, deed: LinkDeed) -> Vec<String> {
         let args = LinkArgs {
             connect: Connect {
                 endpoint: fake.address("a-1"),
@@ -216,10 +216,10 @@ mod tests {
     async fn links_are_cut_and_healed_by_one_region_by_pair_and_among_several() {
         let fake = Fake::start(&[("a", 1), ("b", 1), ("c", 1), ("d", 1)]).await;
         fake.world().is_dev = true;
-        let cut = |words| Deed::Cut {
+        let cut = |words| LinkDeed::Cut {
             regions: names(words),
         };
-        let heal = |words| Deed::Heal {
+        let heal = |words| LinkDeed::Heal {
             regions: names(words),
         };
         assert_eq!(cut_links(&fake, cut("a b")).await, ["ab"]);
@@ -238,7 +238,7 @@ mod tests {
                 timeout: None,
             },
             json: false,
-            deed: Deed::Show,
+            deed: LinkDeed::Show,
         };
         let error = args.run(&mut Vec::new()).await.unwrap_err().to_string();
         assert!(error.contains("sterna dev"), "{error}");

@@ -2,7 +2,7 @@
 
 mod bench;
 mod cert;
-mod client;
+pub mod client;
 mod cluster;
 mod command;
 mod dev;
@@ -21,18 +21,17 @@ mod topology;
 mod transfer;
 mod verify;
 
-pub use bench::BenchArgs;
+pub use bench::{BenchArgs, Spread};
 pub use cert::{CertCommandError, cert_init, cert_node};
-pub use client::{Client, Error};
 pub use cluster::ClusterError;
 pub use command::{CertCommand, CertNodeArgs, Command, CommandError, TopologyCommand};
 pub use dev::{DevArgs, DevError};
 pub use failure::{Failure, Verdict};
-pub use kv::{DeleteArgs, GetArgs, LsArgs, PutArgs};
-pub use link::LinkArgs;
+pub use kv::{DeleteArgs, GetArgs, KeyArgs, LsArgs, PutArgs};
+pub use link::{LinkArgs, LinkDeed};
 pub use options::{Connect, Scope};
 pub use serve::{ServeArgs, ServeError};
 pub use status::{RegionsArgs, StatusArgs};
 pub use topology::TopologyFileError;
-pub use transfer::{ExportArgs, ImportArgs};
+pub use transfer::{ExportArgs, Format, ImportArgs};
 pub use verify::VerifyArgs;

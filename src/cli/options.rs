@@ -14,13 +14,14 @@ pub struct Connect {
     /// HTTP endpoint of any node: http://host:port
     #[arg(
         long,
+        global = true,
         env = "STERNA_ENDPOINT",
         default_value = "http://127.0.0.1:7101",
         value_name = "URL"
     )]
     pub endpoint: String,
     /// How long the node may take for one request: 1500ms, 2s, 1m (default: the server's)
-    #[arg(long, value_parser = span, value_name = "TIME")]
+    #[arg(long, global = true, value_parser = span, value_name = "TIME")]
     pub timeout: Option<Duration>,
 }
 
@@ -43,7 +44,7 @@ pub struct Scope {
 }
 
 /// Reads a span of time: `250us`, `1500ms`, `2s`, `5m`, `1h`; fractions as in `0.5s`.
-pub fn span(text: &str) -> Result<Duration, String> {
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let help = || format!("`{text}` is not a time: write it as 1500ms, 2s, 5m or 1h");
     let digits = text
         .find(|c: char| c != '.' && !c.is_ascii_digit())

@@ -272,8 +272,11 @@ fn sites(status: &Status, named: &str) -> Result<Vec<Site>, Failure> {
         .collect())
 }
 
+/// Two regions, and milliseconds.
+type Rtt = ((String, String), f64);
+
 /// `a:b=70.5,a:c=150`
-fn pairs(text: &str) -> Result<Vec<((String, String), f64)>, Failure> {
+fn pairs(text: &str) -> Result<Vec<Rtt>, Failure> {
     let parse = |pair: &str| {
         let (names, rtt_ms) = pair.trim().split_once('=')?;
         let (a, b) = names.split_once(':')?;
@@ -359,7 +362,7 @@ mod tests {
         let fake = Fake::start(&[("eu", 1), ("us", 1)]).await;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("acks").display().to_string();
-        let load = format!("--ack-log {path} --count 100 --concurrency 2");
+        let load = format!("--ack-log {path} --count 400 --concurrency 2");
         fake.world()
             .faults
             .extend(["unavailable", "unknown_outcome"]);
@@ -371,11 +374,15 @@ mod tests {
         let read_back = format!("--check-ack-log {path} --wait 1ms");
         let (verdict, found) = check(&fake, &read_back).await.unwrap();
         assert_eq!(verdict, Verdict::Good, "{found}");
-        fake.world().forget = 1;
-        check(&fake, &load).await.unwrap();
+        fake.lose();
         let (verdict, found) = check(&fake, &read_back).await.unwrap();
         assert_eq!(verdict, Verdict::Bad, "{found}");
-        assert_eq!(found["lost"].as_array().unwrap().len(), 2, "{found}");
+        let lost = found["lost"].as_array().unwrap();
+        assert_eq!(lost.len(), 4, "{found}");
+        for what in ["nothing", "write "] {
+            let is_so = |loss: &&Value| loss["found"].as_str().unwrap().starts_with(what);
+            assert_eq!(lost.iter().filter(is_so).count(), 2, "{found}");
+        }
     }
 
     #[tokio::test]

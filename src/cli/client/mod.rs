@@ -312,7 +312,8 @@ impl Client {
         }
         let request = request
             .body(Full::new(body))
-            .map_err(|_| Error::Endpoint(self.authority.clone()))?;
+            .ok()
+            .ok_or_else(|| Error::Endpoint(self.authority.clone()))?;
         let response = self
             .pool
             .request(request)

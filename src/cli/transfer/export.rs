@@ -42,6 +42,10 @@ Examples:
   sterna export - --keyspace users --records | jq .name
   sterna export cities.csv --keyspace cities --records
   sterna export backup.ndjson --resume")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 pub struct ExportArgs {
     #[command(flatten)]
     #[expect(

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::model::{Level, Token};
+use crate::model::Token;
 
 use super::super::client::{Blob, Client, Error, Put};
 use super::super::options::{Connect, Scope, span};
@@ -535,7 +535,7 @@ mod tests {
             },
             scope: Scope {
                 keyspace: "default".to_owned(),
-                consistency: None::<Level>,
+                consistency: None,
             },
             file: file.to_owned(),
             key: "id".to_owned(),

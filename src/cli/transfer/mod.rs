@@ -9,4 +9,5 @@ mod send;
 mod source;
 
 pub use export::ExportArgs;
+pub use format::Format;
 pub use import::ImportArgs;

@@ -259,7 +259,11 @@ fn json_record(line: &[u8], columns: &Columns) -> Result<(Bytes, Bytes), String>
     let key = match field(&columns.key)? {
         Value::String(text) => Bytes::copy_from_slice(text.as_bytes()),
         Value::Number(number) if !number.is_f64() => Bytes::from(number.to_string()),
-        other => blob(other)?.ok_or("the key is neither text nor a whole number")?,
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::Array(_)
+        | Value::Object(_)) => blob(other)?.ok_or("the key is neither text nor a whole number")?,
     };
     if key.is_empty() {
         return Err("the key is empty".to_owned());
@@ -268,7 +272,11 @@ fn json_record(line: &[u8], columns: &Columns) -> Result<(Bytes, Bytes), String>
         None => Bytes::copy_from_slice(line.trim_ascii_start()),
         Some(name) => match field(name)? {
             Value::String(text) => Bytes::copy_from_slice(text.as_bytes()),
-            other => match blob(other)? {
+            other @ (Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_)) => match blob(other)? {
                 Some(bytes) => bytes,
                 None => Bytes::from(other.to_string()),
             },
