@@ -1,0 +1,3 @@
+//! The command line: one file a command; each writes to what it is given.
+
+pub mod sim;
