@@ -1,5 +1,6 @@
 //! Sterna: a multi-region, geo-replicated key-value store. `ARCHITECTURE.md` is the map.
 
+pub mod cli;
 pub mod model;
 pub mod node;
 pub mod placement;

@@ -1,3 +1,4 @@
 //! The command line: one file a command; each writes to what it is given.
 
 pub mod sim;
+pub mod topology;

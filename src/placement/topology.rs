@@ -1,6 +1,13 @@
-//! Topology files: cluster, regions, nodes, keyspaces, links, limits.
+//! What a topology file says: cluster, regions, nodes, keyspaces, links, limits.
+//!
+//! `form` knows how it is written, `check` what must hold; here are the checked values. They do not know
+//! who holds what (see [`super::Placement`]).
+
+use std::fmt;
 
 use crate::model::{Duration, KeyspaceId, Level, Limits, NodeId, RegionId};
+
+use super::check;
 
 /// A checked topology. Everything in it is consistent; nobody checks again.
 #[derive(Clone, PartialEq, Debug)]
@@ -54,6 +61,14 @@ pub enum MergePolicy {
     Lww,
 }
 
+impl fmt::Display for MergePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lww => "lww",
+        })
+    }
+}
+
 /// A keyspace.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Keyspace {
@@ -63,7 +78,7 @@ pub struct Keyspace {
     pub name: String,
     /// How it merges.
     pub merge: MergePolicy,
-    /// The regions it lives in.
+    /// The regions it lives in, in the order of the topology.
     pub regions: Vec<RegionId>,
     /// Replicas in each region.
     pub replication: u16,
@@ -108,33 +123,49 @@ pub struct TopologyError {
 }
 
 impl Topology {
-    /// Reads the text of a topology file; `file` is its name, for errors.
+    /// Reads the text of a topology file; `file` is its name, for errors. The first mistake is refused,
+    /// with its line and what to do.
     pub fn parse(file: &str, text: &str) -> Result<Self, TopologyError> {
-        todo!()
+        check::parse(file, text)
     }
 
     /// The region of a node.
     pub fn region_of(&self, node: NodeId) -> Option<&Region> {
-        todo!()
+        self.regions
+            .iter()
+            .find(|region| region.nodes.iter().any(|member| member.id == node))
+    }
+
+    /// A region by its id.
+    pub fn region(&self, region: RegionId) -> Option<&Region> {
+        self.regions.iter().find(|known| known.id == region)
+    }
+
+    /// All nodes of all regions, in the order of the file.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.regions.iter().flat_map(|region| &region.nodes)
     }
 
     /// A node by its id.
     pub fn node(&self, node: NodeId) -> Option<&Node> {
-        todo!()
+        self.nodes().find(|known| known.id == node)
     }
 
     /// A node by its name.
     pub fn node_named(&self, name: &str) -> Option<&Node> {
-        todo!()
+        self.nodes().find(|node| node.name == name)
     }
 
     /// A keyspace by its name.
     pub fn keyspace_named(&self, name: &str) -> Option<&Keyspace> {
-        todo!()
+        self.keyspaces.iter().find(|keyspace| keyspace.name == name)
     }
 
     /// The shape of the link between two regions; nothing inside a region or where the file names no link.
     pub fn link(&self, a: RegionId, b: RegionId) -> Option<&LinkShape> {
-        todo!()
+        self.links
+            .iter()
+            .find(|link| link.between == (a, b) || link.between == (b, a))
+            .map(|link| &link.shape)
     }
 }
