@@ -1,14 +1,28 @@
 //! The machine of one node: what goes in, what comes out, and who gets it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Actor, Answer, Change, Effect, Level, Limits, NodeId, PartitionId, PartitionState, Query,
-    RegionId, Time, Wall,
+    Actor, Answer, Change, Duration, Effect, Level, Limits, NodeId, PartitionId, PartitionState,
+    Query, Reach, RegionId, Row, RowKey, Time, Wall, WriteOp,
 };
 use crate::placement::Placement;
 
-use super::message::{Lane, Message, Operation, Outcome};
+use super::core::{Core, Origin, Purpose, report, send};
+use super::forward::Forwards;
+use super::heartbeat::{self, Heartbeats};
+use super::list::{ListRequest, Lists};
+use super::message::{Ack, Heartbeat, Lane, Message, Operation, Outcome, Refusal, Unavailable};
+use super::read::{ReadRequest, Reads};
+use super::receiver::Receiver;
+use super::reconcile::{LEAF_ROWS_MAX, Reconciler, Told, is_reasonable, within};
+use super::replica::Replica;
+use super::sender::Sender;
+use super::timers::Timer;
+use super::upkeep;
+use super::view;
+use super::write::{WriteRequest, Writes};
 
 /// Names one request of a client of this node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -195,28 +209,717 @@ pub struct RegionView {
     pub divergence: u64,
 }
 
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    core: Core,
+    writes: Writes,
+    reads: Reads,
+    lists: Lists,
+    forwards: Forwards,
+    sender: Sender,
+    receiver: Receiver,
+    heartbeats: Heartbeats,
+    reconciler: Reconciler,
+    /// Effects of changes that are staged and not yet on disk.
+    staged: BTreeMap<Ticket, Effect>,
+}
+
 impl Machine {
     /// A machine for a node whose store was opened with this state.
     pub fn new(now: Now, config: Config, opened: Vec<PartitionState>) -> Self {
-        todo!()
+        let region = config
+            .placement
+            .region_of(config.node)
+            .unwrap_or(RegionId(0));
+        let replicas: BTreeMap<PartitionId, Replica> = opened
+            .into_iter()
+            .map(|state| {
+                let partition = state.partition;
+                let regions = config.placement.regions(partition);
+                (partition, Replica::new(state, config.node, region, regions))
+            })
+            .collect();
+        let mut core = Core::new(config, replicas, region);
+        for timer in [Timer::Sources, Timer::Upkeep, Timer::Reconcile] {
+            core.timers.set(now.time, timer);
+        }
+        Self {
+            sender: Sender::new(core.limits.recent_bytes_max),
+            reconciler: Reconciler::new(now.time, core.limits.reconcile_bytes_per_second),
+            core,
+            writes: Writes::default(),
+            reads: Reads::default(),
+            lists: Lists::default(),
+            forwards: Forwards::default(),
+            receiver: Receiver::default(),
+            heartbeats: Heartbeats::default(),
+            staged: BTreeMap::new(),
+        }
     }
 
     /// Takes in what happened and says what to do. Outputs are appended; their order counts.
+    ///
+    /// Pieces of log and acknowledgements gather until [`Input::Tick`], so that what came together goes
+    /// together; [`Self::next_deadline`] asks for it at once when there are any.
     pub fn step(&mut self, now: Now, input: Input, outputs: &mut Vec<Output>) {
-        todo!()
+        match input {
+            Input::Tick => self.on_tick(now, outputs),
+            Input::Request {
+                id,
+                operation,
+                level,
+                deadline,
+            } => {
+                self.on_operation(now, Origin::Client(id), operation, level, deadline, outputs);
+            }
+            Input::Connected { peer } => {
+                self.core.peers.on_connected(peer);
+                self.heartbeats.restart(now, &mut self.core, peer);
+            }
+            Input::Disconnected { peer } => {
+                let was_up = self.core.peers.on_disconnected(peer);
+                self.on_peer_lost(now, peer, was_up, outputs);
+            }
+            Input::Message { from, message } => self.on_message(now, from, message, outputs),
+            Input::Staged(effects) => {
+                for (ticket, effect) in effects {
+                    self.on_staged(now, ticket, effect, outputs);
+                }
+            }
+            Input::Durable(tickets) => {
+                for ticket in tickets {
+                    self.on_durable(now, ticket, outputs);
+                }
+            }
+            Input::Answered { ticket, answer } => self.on_answered(now, ticket, answer, outputs),
+        }
     }
 
     /// When to step with [`Input::Tick`] at the latest.
     pub fn next_deadline(&self) -> Time {
-        todo!()
+        if self.sender.is_dirty() || self.receiver.is_dirty() {
+            return Time(0);
+        }
+        self.core.timers.next().unwrap_or(Time(u64::MAX))
+    }
+
+    fn on_tick(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        while let Some(timer) = self.core.timers.pop_due(now.time) {
+            self.on_timer(now, timer, outputs);
+        }
+        self.receiver.flush(outputs);
+        self.sender.flush(now, &mut self.core, outputs);
+    }
+
+    fn on_timer(&mut self, now: Now, timer: Timer, outputs: &mut Vec<Output>) {
+        match timer {
+            Timer::Heartbeat(peer) => {
+                if self
+                    .core
+                    .peers
+                    .get(peer)
+                    .is_some_and(|peer| peer.is_connected)
+                {
+                    self.heartbeats.beat(
+                        now,
+                        &mut self.core,
+                        &self.sender,
+                        &self.receiver,
+                        peer,
+                        outputs,
+                    );
+                }
+            }
+            Timer::Sources => {
+                self.core.timers.set(
+                    now.time.after(self.core.limits.heartbeat_every),
+                    Timer::Sources,
+                );
+                for peer in self.core.peers.fallen_silent(now.time) {
+                    self.on_peer_lost(now, peer, true, outputs);
+                }
+                self.receiver.choose(now, &self.core, outputs);
+                upkeep::serve(&mut self.core, outputs);
+            }
+            Timer::Upkeep => {
+                self.core
+                    .timers
+                    .set(now.time.after(self.core.limits.upkeep_every), Timer::Upkeep);
+                upkeep::trim(&mut self.core, outputs);
+            }
+            Timer::Reconcile => self.reconciler.on_timer(now, &mut self.core, outputs),
+            Timer::Stream(id) => self.sender.on_linger(id),
+            Timer::Write(id) => self.writes.on_deadline(&mut self.core, id, outputs),
+            Timer::Read(id) => self.reads.on_deadline(&mut self.core, id, outputs),
+            Timer::Hedge(id) => self.reads.on_hedge(&self.core, id, outputs),
+            Timer::Forward(id) => self.forwards.on_deadline(&mut self.core, id, outputs),
+        }
+    }
+
+    fn on_peer_lost(&mut self, now: Now, peer: NodeId, was_up: bool, outputs: &mut Vec<Output>) {
+        self.sender.on_peer_lost(peer);
+        self.reconciler.on_peer_lost(peer);
+        self.forwards.on_peer_lost(&mut self.core, peer, outputs);
+        if was_up {
+            report(outputs, Report::PeerDown(peer));
+            self.receiver.choose(now, &self.core, outputs);
+        }
+    }
+
+    fn requests(&self) -> usize {
+        self.writes.len() + self.reads.len() + self.lists.len() + self.forwards.len()
+    }
+
+    /// An operation of a client, or of a peer that passed it on: refusals first.
+    fn on_operation(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        operation: Operation,
+        level: Option<Level>,
+        deadline: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let core = &mut self.core;
+        let refused = |outcome: Outcome, core: &Core, outputs: &mut Vec<Output>| {
+            core.reply(outputs, origin, outcome)
+        };
+        let (keyspace, partition) = match &operation {
+            Operation::Get { key } | Operation::Write { key, .. } => {
+                (key.keyspace, core.partition(key))
+            }
+            Operation::List {
+                keyspace, index, ..
+            } => (
+                *keyspace,
+                PartitionId {
+                    keyspace: *keyspace,
+                    index: *index,
+                },
+            ),
+        };
+        let Some(space) = core.placement.keyspace(keyspace) else {
+            return refused(Outcome::Refused(Refusal::NoKeyspace), core, outputs);
+        };
+        let level = level.unwrap_or(space.consistency);
+        if !space.regions.contains(&core.region) {
+            return refused(Outcome::Refused(Refusal::KeyspaceElsewhere), core, outputs);
+        }
+        if let Some(refusal) = refusal(&core.limits, &operation, level) {
+            return refused(Outcome::Refused(refusal), core, outputs);
+        }
+        if self.writes.len() + self.reads.len() + self.lists.len() + self.forwards.len()
+            >= core.limits.requests_max
+        {
+            return refused(Outcome::Unavailable(Unavailable::Overloaded), core, outputs);
+        }
+        if core
+            .replicas
+            .get(&partition)
+            .is_none_or(|replica| !replica.is_serving)
+        {
+            match origin {
+                Origin::Client(_) => {
+                    self.forwards.start(
+                        now, core, partition, origin, operation, level, deadline, outputs,
+                    );
+                }
+                Origin::Peer(..) => {
+                    refused(Outcome::Unavailable(Unavailable::Replicas), core, outputs);
+                }
+            }
+            return;
+        }
+        match operation {
+            Operation::Get { key } => {
+                let request = ReadRequest {
+                    origin,
+                    key,
+                    level,
+                    deadline,
+                };
+                self.reads.start(now, core, partition, request, outputs);
+            }
+            Operation::Write { key, op } => {
+                self.writes.start(
+                    core,
+                    WriteRequest {
+                        origin,
+                        key,
+                        op,
+                        level,
+                        deadline,
+                    },
+                    outputs,
+                );
+            }
+            Operation::List {
+                keyspace,
+                index,
+                after,
+                rows_max,
+                bytes_max,
+            } => {
+                let rows_max = usize::try_from(rows_max).unwrap_or(usize::MAX);
+                let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+                let request = ListRequest {
+                    origin,
+                    keyspace,
+                    index,
+                    after,
+                    rows_max,
+                    bytes_max,
+                };
+                self.lists.start(core, request, outputs);
+            }
+        }
+    }
+
+    fn on_message(&mut self, now: Now, from: NodeId, message: Message, outputs: &mut Vec<Output>) {
+        if self.core.peers.get(from).is_none() {
+            return;
+        }
+        match message {
+            Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, heartbeat, outputs),
+            Message::Wants(wants) => {
+                for want in wants {
+                    self.sender.on_want(&self.core, from, want);
+                }
+            }
+            Message::Append(append) => {
+                self.receiver
+                    .on_append(now, &mut self.core, from, append, outputs)
+            }
+            Message::Acks(acks) => {
+                for ack in acks {
+                    self.on_ack(from, &ack, outputs);
+                }
+            }
+            Message::Trimmed { partition, actor } => {
+                self.reconciler
+                    .on_trimmed(now, &mut self.core, from, partition, actor, outputs);
+            }
+            Message::Forward {
+                id,
+                operation,
+                level,
+                micros_left,
+            } => {
+                let deadline = now.time.after(Duration::from_micros(micros_left));
+                self.on_operation(
+                    now,
+                    Origin::Peer(from, id),
+                    operation,
+                    Some(level),
+                    deadline,
+                    outputs,
+                );
+            }
+            Message::Forwarded { id, outcome } => {
+                self.forwards
+                    .on_outcome(&mut self.core, id, from, outcome, outputs);
+            }
+            Message::Read { id, keys, whole } => self.on_peer_read(from, id, keys, whole, outputs),
+            Message::Summaries { id, summaries } => {
+                let summary = summaries.into_iter().next().flatten();
+                self.reads
+                    .on_summary(&mut self.core, id, from, summary, outputs);
+            }
+            Message::Rows { id, rows } => {
+                let told = Told::Rows(rows.clone());
+                if !self
+                    .reconciler
+                    .on_told(now, &mut self.core, from, id, told, outputs)
+                {
+                    let row = rows.into_iter().next().flatten();
+                    self.reads.on_row(&mut self.core, id, from, row, outputs);
+                }
+            }
+            Message::CannotRead { id } => {
+                self.reconciler.give_up(from, id);
+                self.reads.on_cannot(&self.core, id, from, outputs);
+            }
+            Message::Repair { id, rows } => self.on_peer_repair(from, id, rows, outputs),
+            Message::Repaired { id } => {
+                if !self
+                    .reconciler
+                    .on_told(now, &mut self.core, from, id, Told::Repaired, outputs)
+                {
+                    self.reads.on_repaired(&mut self.core, id, from, outputs);
+                }
+            }
+            Message::DigestAsk {
+                id,
+                partition,
+                nodes,
+            } => {
+                let query = Query::Digest { partition, nodes };
+                self.core
+                    .query(outputs, Purpose::PeerDigest { peer: from, id }, query);
+            }
+            Message::LeafAsk {
+                id,
+                partition,
+                leaf,
+                after,
+            } => {
+                let query = Query::Leaf {
+                    partition,
+                    leaf,
+                    after,
+                    rows_max: LEAF_ROWS_MAX,
+                };
+                self.core
+                    .query(outputs, Purpose::PeerDigest { peer: from, id }, query);
+            }
+            Message::DigestTell {
+                id,
+                position,
+                hashes,
+            } => {
+                let told = Told::Digest(position, hashes);
+                self.reconciler
+                    .on_told(now, &mut self.core, from, id, told, outputs);
+            }
+            Message::LeafTell {
+                id,
+                position,
+                rows,
+                more,
+            } => {
+                let told = Told::Leaf(position, rows, more);
+                self.reconciler
+                    .on_told(now, &mut self.core, from, id, told, outputs);
+            }
+        }
+    }
+
+    fn on_heartbeat(&mut self, now: Now, from: NodeId, beat: Heartbeat, outputs: &mut Vec<Output>) {
+        let heard = self.core.peers.on_heartbeat(
+            now.time,
+            from,
+            beat.incarnation,
+            beat.sequence,
+            beat.heard,
+        );
+        let Some(heard) = heard else { return };
+        if heard.is_reborn {
+            self.sender.on_peer_lost(from);
+            self.heartbeats.restart(now, &mut self.core, from);
+        }
+        let (touched, forgotten) =
+            heartbeat::on_known(&mut self.core, from, &beat.known, beat.is_full);
+        if let Some(partition) = forgotten {
+            report(outputs, Report::Amnesia(partition));
+        }
+        for partition in touched {
+            self.writes.settle_all(&mut self.core, partition, outputs);
+        }
+        self.sender.on_all_wants(&self.core, from, &beat.wants);
+        self.receiver
+            .on_marks(now, &mut self.core, from, &beat.marks, outputs);
+        if heard.is_newly_up {
+            report(outputs, Report::PeerUp(from));
+            self.receiver.choose(now, &self.core, outputs);
+        }
+        if heard.is_newly_up || heard.is_reborn {
+            upkeep::serve(&mut self.core, outputs);
+        }
+    }
+
+    fn on_ack(&mut self, from: NodeId, ack: &Ack, outputs: &mut Vec<Output>) {
+        if let Some(replica) = self.core.replicas.get_mut(&ack.partition) {
+            for (node, complete) in &ack.reached {
+                replica.on_reached(*node, ack.actor, *complete);
+            }
+        }
+        self.sender.on_ack(from, ack);
+        // What is stable may have risen: streams to other regions go on.
+        self.sender.touch(ack.partition, ack.actor);
+        if ack.actor == self.core.actor {
+            self.writes.on_ack(&mut self.core, from, ack, outputs);
+        } else if self.core.is_here(from) {
+            self.receiver
+                .on_neighbour_ack(&self.core, (ack.partition, ack.actor));
+        }
+    }
+
+    fn on_peer_read(
+        &mut self,
+        peer: NodeId,
+        id: u64,
+        keys: Vec<RowKey>,
+        whole: bool,
+        outputs: &mut Vec<Output>,
+    ) {
+        let lane = if keys.len() > 1 {
+            Lane::Reconcile
+        } else {
+            Lane::Request
+        };
+        let is_serving = |key: &RowKey| {
+            let replica = self.core.replicas.get(&self.core.partition(key));
+            replica.is_some_and(|replica| replica.is_serving)
+        };
+        if !keys.iter().all(is_serving) || !is_reasonable(&keys) {
+            send(outputs, peer, lane, Message::CannotRead { id });
+            return;
+        }
+        self.core.query(
+            outputs,
+            Purpose::PeerRead {
+                peer,
+                id,
+                whole,
+                lane,
+            },
+            Query::Rows(keys),
+        );
+    }
+
+    fn on_peer_repair(
+        &mut self,
+        peer: NodeId,
+        id: u64,
+        rows: Vec<(RowKey, Row)>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let lane = if rows.len() > 1 {
+            Lane::Reconcile
+        } else {
+            Lane::Request
+        };
+        let last = rows.len().saturating_sub(1);
+        for (at, (key, row)) in rows.into_iter().enumerate() {
+            let purpose = Purpose::PeerRepair {
+                peer,
+                id,
+                lane,
+                is_last: at == last,
+            };
+            self.core
+                .change(outputs, purpose, Change::Repair { key, row });
+        }
+    }
+
+    fn on_staged(&mut self, now: Now, ticket: Ticket, effect: Effect, outputs: &mut Vec<Output>) {
+        let core = &mut self.core;
+        match core.tickets.get(&ticket).cloned() {
+            Some(Purpose::Write(id)) => {
+                self.writes
+                    .on_staged(core, &mut self.sender, id, &effect, outputs)
+            }
+            Some(Purpose::Append(from, append)) => {
+                self.receiver.on_staged(
+                    now,
+                    core,
+                    &mut self.sender,
+                    from,
+                    &append,
+                    &effect,
+                    outputs,
+                );
+            }
+            Some(_) | None => {}
+        }
+        self.staged.insert(ticket, effect);
+    }
+
+    fn on_durable(&mut self, now: Now, ticket: Ticket, outputs: &mut Vec<Output>) {
+        let Some(effect) = self.staged.remove(&ticket) else {
+            return;
+        };
+        let Some(purpose) = self.core.tickets.remove(&ticket) else {
+            return;
+        };
+        let core = &mut self.core;
+        let is_applied = !matches!(effect, Effect::Early { .. } | Effect::Refused { .. });
+        match purpose {
+            Purpose::Write(_) => {
+                if let Effect::Written { partition, item } = effect {
+                    let reach = Reach {
+                        applied: item.n,
+                        complete: item.n,
+                    };
+                    if let Some(replica) = core.replicas.get_mut(&partition) {
+                        replica.reach(now.wall, core.actor, reach);
+                    }
+                    self.sender.touch(partition, core.actor);
+                    self.writes.on_durable(core, partition, item.n, outputs);
+                }
+            }
+            Purpose::Append(from, append) => {
+                self.receiver.on_durable(now, core, from, &append, effect);
+                self.sender.touch(append.partition, append.actor);
+            }
+            Purpose::ReadRepair(id) if is_applied => {
+                self.reads.on_repaired(core, id, core.me, outputs);
+            }
+            Purpose::PeerRepair {
+                peer,
+                id,
+                lane,
+                is_last,
+            } if is_applied && is_last => {
+                send(outputs, peer, lane, Message::Repaired { id });
+            }
+            Purpose::Mend(partition) if is_applied => {
+                self.reconciler.on_mended(now, core, partition, outputs);
+            }
+            Purpose::Mend(partition) => self.reconciler.abandon(partition),
+            Purpose::Raise(partition, position) => {
+                if let Some(replica) = core.replicas.get_mut(&partition) {
+                    replica.on_raised(now.wall, &position);
+                }
+                self.receiver.on_raised(now, core, partition, outputs);
+            }
+            Purpose::Upkeep => {
+                if let Effect::Trimmed {
+                    partition,
+                    actor,
+                    to,
+                } = effect
+                {
+                    if let Some(replica) = core.replicas.get_mut(&partition) {
+                        let trimmed = replica.trimmed.entry(actor).or_default();
+                        *trimmed = (*trimmed).max(to);
+                    }
+                }
+            }
+            Purpose::Serve(partition) => {
+                if let Some(replica) = core.replicas.get_mut(&partition) {
+                    replica.is_serving = true;
+                }
+                report(outputs, Report::Serving(partition));
+            }
+            Purpose::ReadRepair(_)
+            | Purpose::PeerRepair { .. }
+            | Purpose::Read(_)
+            | Purpose::List(_)
+            | Purpose::LogPage(_)
+            | Purpose::PeerRead { .. }
+            | Purpose::PeerDigest { .. }
+            | Purpose::Reconcile(..) => {}
+        }
+    }
+
+    fn on_answered(&mut self, now: Now, ticket: Ticket, answer: Answer, outputs: &mut Vec<Output>) {
+        let Some(purpose) = self.core.tickets.remove(&ticket) else {
+            return;
+        };
+        let core = &mut self.core;
+        match purpose {
+            Purpose::Read(id) => self.reads.on_own(core, id, answer, outputs),
+            Purpose::List(id) => self.lists.on_rows(core, id, answer, outputs),
+            Purpose::LogPage(id) => self.sender.on_page(now, core, id, answer, outputs),
+            Purpose::PeerRead {
+                peer,
+                id,
+                whole,
+                lane,
+            } => {
+                let message = match answer {
+                    Answer::Rows(rows) if whole => Message::Rows {
+                        id,
+                        rows: within(rows, core.limits.batch_bytes_max),
+                    },
+                    Answer::Rows(rows) => {
+                        let summaries = rows
+                            .iter()
+                            .map(|row| row.as_ref().map(Row::summary))
+                            .collect();
+                        Message::Summaries { id, summaries }
+                    }
+                    Answer::Log(_)
+                    | Answer::Digest { .. }
+                    | Answer::Leaf { .. }
+                    | Answer::Scan { .. }
+                    | Answer::Unreadable { .. } => Message::CannotRead { id },
+                };
+                send(outputs, peer, lane, message);
+            }
+            Purpose::PeerDigest { peer, id } => {
+                let message = match answer {
+                    Answer::Digest { position, hashes } => Message::DigestTell {
+                        id,
+                        position,
+                        hashes,
+                    },
+                    Answer::Leaf {
+                        position,
+                        rows,
+                        more,
+                    } => Message::LeafTell {
+                        id,
+                        position,
+                        rows,
+                        more,
+                    },
+                    Answer::Rows(_)
+                    | Answer::Log(_)
+                    | Answer::Scan { .. }
+                    | Answer::Unreadable { .. } => Message::CannotRead { id },
+                };
+                send(outputs, peer, Lane::Reconcile, message);
+            }
+            Purpose::Reconcile(partition, half) => {
+                self.reconciler
+                    .on_half(now, core, partition, half, answer, outputs);
+            }
+            Purpose::Write(_)
+            | Purpose::Append(..)
+            | Purpose::ReadRepair(_)
+            | Purpose::PeerRepair { .. }
+            | Purpose::Mend(_)
+            | Purpose::Raise(..)
+            | Purpose::Upkeep
+            | Purpose::Serve(_) => {}
+        }
     }
 
     /// What it sees, for status and metrics.
     pub fn view(&self, now: Now) -> View {
-        todo!()
+        let mut queues = vec![
+            ("requests", self.requests()),
+            ("tickets", self.core.tickets.len()),
+            ("streams", self.sender.len()),
+            ("in_flight_bytes", self.sender.in_flight_bytes()),
+            ("recent_bytes", self.sender.recent.bytes()),
+            ("sources", self.receiver.len()),
+            ("reconcile_sessions", self.reconciler.len()),
+        ];
+        queues.sort_unstable();
+        let counters = self
+            .core
+            .counters
+            .iter()
+            .map(|(counter, n)| (counter.name(), *n))
+            .collect();
+        view::view(
+            now,
+            &self.core,
+            &self.reconciler,
+            self.requests(),
+            counters,
+            queues,
+        )
     }
 }
 
-/// The machine.
-#[derive(Debug)]
-pub struct Machine {}
+/// Why an operation cannot be taken, if so.
+fn refusal(limits: &Limits, operation: &Operation, level: Level) -> Option<Refusal> {
+    match operation {
+        Operation::Get { key } | Operation::Write { key, .. }
+            if key.key.is_empty() || key.key.len() > limits.key_bytes_max =>
+        {
+            Some(Refusal::KeySize)
+        }
+        Operation::Get { .. } if level == Level::UnsafeOne => Some(Refusal::Level),
+        Operation::Write {
+            op: WriteOp::Put(value),
+            ..
+        } if value.len() > limits.value_bytes_max => Some(Refusal::ValueSize),
+        Operation::Get { .. } | Operation::Write { .. } | Operation::List { .. } => None,
+    }
+}

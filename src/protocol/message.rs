@@ -93,8 +93,10 @@ pub struct Heartbeat {
     pub wants: Vec<Want>,
     /// Watermarks for what the receiver of this message wants.
     pub marks: Vec<Mark>,
-    /// Positions that changed since the last heartbeat; now and then all.
+    /// Positions that changed since the last heartbeat; all of them if `is_full`.
     pub known: Vec<Known>,
+    /// Whether `known` is all that the sender knows, hearsay included.
+    pub is_full: bool,
 }
 
 /// A piece of an actor's log; see [`crate::model::Change::Append`].
@@ -125,6 +127,8 @@ pub struct Ack {
     pub actor: Actor,
     /// Replicas (the sender of this message and others of its region) and the mark up to which each is complete.
     pub reached: Vec<(NodeId, u64)>,
+    /// Where the piece that is acknowledged began here: `newer` speaks of the numbers from here to `applied`.
+    pub from: u64,
     /// How far the sender of this message has applied it: what the stream's window counts by.
     pub applied: u64,
     /// Entries whose rows at the sender of this message held something newer already: (n, its timestamp).
@@ -218,8 +222,6 @@ pub enum Unknown {
     Acknowledgements,
     /// The coordinator was lost while it worked.
     Coordinator,
-    /// A clock is further off than the cluster allows, and other replicas hold the write back.
-    Clock,
 }
 
 /// A message between two nodes.

@@ -3,8 +3,24 @@
 //! The machine knows no socket, disk, clock or chance. Order of effects: durable before acknowledged,
 //! stable on a regional quorum before it leaves the region, acknowledged by all before it is trimmed.
 
+mod core;
+mod forward;
+mod heartbeat;
+mod list;
 mod machine;
 mod message;
+mod peers;
+mod quorum;
+mod read;
+mod receiver;
+mod recent;
+mod reconcile;
+mod replica;
+mod sender;
+mod timers;
+mod upkeep;
+mod view;
+mod write;
 
 pub use machine::{
     Config, Input, Machine, Now, Output, PeerView, RegionView, Report, RequestId, Ticket, View,

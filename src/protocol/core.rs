@@ -1,0 +1,238 @@
+//! What all conversations of the machine share: who we are, whom we hear, what we hold, and the names of
+//! what was given to the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{Actor, Change, Limits, NodeId, PartitionId, Position, Query, RegionId, RowKey};
+use crate::placement::Placement;
+
+use super::machine::{Config, Output, Report, RequestId, Ticket};
+use super::message::{Append, Lane, Message, Outcome};
+use super::peers::Peers;
+use super::reconcile::Half;
+use super::replica::Replica;
+use super::sender::StreamId;
+use super::timers::Timers;
+
+/// Who asked for an operation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Origin {
+    /// A client of this node.
+    Client(RequestId),
+    /// A peer, with its id of it.
+    Peer(NodeId, u64),
+}
+
+/// Why something was given to the store: who is told when it is done.
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    /// A coordinated write.
+    Write(u64),
+    /// A piece of log from a peer.
+    Append(NodeId, Append),
+    /// This node's own part of a read.
+    Read(u64),
+    /// This node's own part of a read's repair.
+    ReadRepair(u64),
+    /// A page of rows for a listing.
+    List(u64),
+    /// A page of log for a stream.
+    LogPage(StreamId),
+    /// A peer reads here.
+    PeerRead {
+        peer: NodeId,
+        id: u64,
+        whole: bool,
+        lane: Lane,
+    },
+    /// A peer repairs here; the last change of its message tells it.
+    PeerRepair {
+        peer: NodeId,
+        id: u64,
+        lane: Lane,
+        is_last: bool,
+    },
+    /// A peer asks for digests or listings.
+    PeerDigest { peer: NodeId, id: u64 },
+    /// This node's own half of a step of reconciliation.
+    Reconcile(PartitionId, Half),
+    /// A row that reconciliation mends here.
+    Mend(PartitionId),
+    /// The position after reconciliation.
+    Raise(PartitionId, Position),
+    /// Trimming and collecting.
+    Upkeep,
+    /// A partition begins to serve.
+    Serve(PartitionId),
+}
+
+/// Counters since the start; each is a metric.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Counter {
+    WritesOk,
+    WritesUnknown,
+    WritesUnavailable,
+    WritesRestamped,
+    WritesUnsafe,
+    ReadsOk,
+    ReadsRepaired,
+    ReadsUnavailable,
+    Forwarded,
+    AppendsApplied,
+    AppendsDuplicate,
+    Gaps,
+    ClockAhead,
+    LogPages,
+    Rewinds,
+    ReconcileRounds,
+    ReconcileRows,
+    ReconcileBytes,
+    Refills,
+    Relayed,
+}
+
+impl Counter {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::WritesOk => "writes_ok_total",
+            Self::WritesUnknown => "writes_unknown_total",
+            Self::WritesUnavailable => "writes_unavailable_total",
+            Self::WritesRestamped => "writes_restamped_total",
+            Self::WritesUnsafe => "unsafe_writes_total",
+            Self::ReadsOk => "reads_ok_total",
+            Self::ReadsRepaired => "reads_repaired_total",
+            Self::ReadsUnavailable => "reads_unavailable_total",
+            Self::Forwarded => "forwarded_total",
+            Self::AppendsApplied => "appends_applied_total",
+            Self::AppendsDuplicate => "appends_duplicate_total",
+            Self::Gaps => "gaps_total",
+            Self::ClockAhead => "clock_ahead_total",
+            Self::LogPages => "log_pages_total",
+            Self::Rewinds => "rewinds_total",
+            Self::ReconcileRounds => "reconcile_rounds_total",
+            Self::ReconcileRows => "reconcile_rows_total",
+            Self::ReconcileBytes => "reconcile_bytes_total",
+            Self::Refills => "refills_total",
+            Self::Relayed => "relayed_appends_total",
+        }
+    }
+}
+
+/// The shared part.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) me: NodeId,
+    pub(super) actor: Actor,
+    pub(super) region: RegionId,
+    pub(super) placement: Arc<Placement>,
+    pub(super) limits: Limits,
+    pub(super) peers: Peers,
+    pub(super) replicas: BTreeMap<PartitionId, Replica>,
+    pub(super) timers: Timers,
+    pub(super) tickets: BTreeMap<Ticket, Purpose>,
+    pub(super) counters: BTreeMap<Counter, u64>,
+    next_id: u64,
+}
+
+impl Core {
+    pub(super) fn new(
+        config: Config,
+        replicas: BTreeMap<PartitionId, Replica>,
+        region: RegionId,
+    ) -> Self {
+        let me = config.node;
+        let nodes = config
+            .placement
+            .nodes()
+            .iter()
+            .map(|(node, region)| (*node, *region));
+        Self {
+            me,
+            actor: config.actor,
+            region,
+            peers: Peers::new(
+                nodes.filter(|(node, _)| *node != me),
+                config.limits.silence_max,
+            ),
+            placement: Arc::clone(&config.placement),
+            limits: config.limits,
+            replicas,
+            timers: Timers::default(),
+            tickets: BTreeMap::new(),
+            counters: BTreeMap::new(),
+            next_id: 0,
+        }
+    }
+
+    /// A name not used before in this life of the machine.
+    pub(super) fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(super) fn count(&mut self, counter: Counter, by: u64) {
+        *self.counters.entry(counter).or_default() += by;
+    }
+
+    pub(super) fn partition(&self, key: &RowKey) -> PartitionId {
+        key.partition(self.placement.partition_count())
+    }
+
+    pub(super) fn region_of(&self, node: NodeId) -> Option<RegionId> {
+        self.placement.region_of(node)
+    }
+
+    pub(super) fn is_here(&self, node: NodeId) -> bool {
+        self.region_of(node) == Some(self.region)
+    }
+
+    /// Whether a node is this one or a peer that is up.
+    pub(super) fn is_live(&self, node: NodeId) -> bool {
+        node == self.me || self.peers.is_up(node)
+    }
+
+    /// Whether a replica serves, as far as it is known: here, or by its own word.
+    pub(super) fn is_serving(&self, replica: &Replica, node: NodeId) -> bool {
+        if node == self.me {
+            replica.is_serving
+        } else {
+            self.peers.is_up(node) && replica.other(node).is_some_and(|other| other.is_serving)
+        }
+    }
+
+    pub(super) fn change(&mut self, outputs: &mut Vec<Output>, purpose: Purpose, change: Change) {
+        let ticket = Ticket(self.id());
+        self.tickets.insert(ticket, purpose);
+        outputs.push(Output::Change { ticket, change });
+    }
+
+    pub(super) fn query(&mut self, outputs: &mut Vec<Output>, purpose: Purpose, query: Query) {
+        let ticket = Ticket(self.id());
+        self.tickets.insert(ticket, purpose);
+        outputs.push(Output::Query { ticket, query });
+    }
+
+    /// Answers whoever asked.
+    pub(super) fn reply(&self, outputs: &mut Vec<Output>, origin: Origin, outcome: Outcome) {
+        match origin {
+            Origin::Client(id) => outputs.push(Output::Reply { id, outcome }),
+            Origin::Peer(peer, id) => send(
+                outputs,
+                peer,
+                Lane::Request,
+                Message::Forwarded { id, outcome },
+            ),
+        }
+    }
+}
+
+/// Sends a message.
+pub(super) fn send(outputs: &mut Vec<Output>, to: NodeId, lane: Lane, message: Message) {
+    outputs.push(Output::Send { to, lane, message });
+}
+
+/// Reports to the operator.
+pub(super) fn report(outputs: &mut Vec<Output>, report: Report) {
+    outputs.push(Output::Report(report));
+}

@@ -1,0 +1,363 @@
+//! Coordinating reads: the whole row from one replica, summaries from others; what differs is merged and
+//! written back to the replicas that were asked, and only then answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{
+    Answer, Change, Duration, Level, NodeId, PartitionId, Query, Row, RowKey, Summary, Time,
+};
+
+use super::core::{Core, Counter, Origin, Purpose, send};
+use super::machine::{Now, Output};
+use super::message::{Lane, Message, Outcome, Unavailable};
+use super::quorum::{Kind, Quorum};
+use super::timers::Timer;
+
+/// A replica that has not answered after so long is not waited for alone.
+const HEDGE: Duration = Duration::from_millis(8);
+
+/// A read as it was asked for.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct ReadRequest {
+    pub(super) origin: Origin,
+    pub(super) key: RowKey,
+    pub(super) level: Level,
+    pub(super) deadline: Time,
+}
+
+/// Where a read stands.
+#[derive(Debug)]
+enum Stage {
+    /// Waiting for summaries.
+    Asking,
+    /// Waiting for the whole row from the replica that has the newest.
+    Fetching(NodeId),
+    /// Waiting until a quorum has the merged row on disk.
+    Repairing { row: Row },
+}
+
+#[derive(Debug)]
+struct Read {
+    request: ReadRequest,
+    quorum: Quorum,
+    /// This node's own row, once read.
+    own: Option<Option<Row>>,
+    /// What the replicas said, this one included.
+    said: BTreeMap<NodeId, Option<Summary>>,
+    asked: BTreeSet<NodeId>,
+    hedge_at: Time,
+    stage: Stage,
+}
+
+/// All reads that this node coordinates now.
+#[derive(Debug, Default)]
+pub(super) struct Reads(BTreeMap<u64, Read>);
+
+impl Reads {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Begins a read on a partition that serves here.
+    pub(super) fn start(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        partition: PartitionId,
+        request: ReadRequest,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(replica) = core.replicas.get(&partition) else {
+            return;
+        };
+        let quorum = Quorum::new(
+            Kind::Read,
+            request.level,
+            core.region,
+            core.me,
+            replica.regions(),
+        );
+        if !quorum.is_met(|node| core.is_serving(replica, node)) {
+            core.count(Counter::ReadsUnavailable, 1);
+            core.reply(
+                outputs,
+                request.origin,
+                Outcome::Unavailable(Unavailable::Replicas),
+            );
+            return;
+        }
+        let mut asked = BTreeSet::from([core.me]);
+        for group in &quorum.groups {
+            let serving = group
+                .replicas
+                .iter()
+                .filter(|node| core.is_serving(replica, **node));
+            let own = usize::from(group.replicas.contains(&core.me));
+            let others = serving.filter(|node| **node != core.me);
+            asked.extend(others.take(group.need.saturating_sub(own)).copied());
+        }
+        let id = core.id();
+        let hedge_at = now.time.after(HEDGE);
+        core.timers.set(request.deadline, Timer::Read(id));
+        core.query(
+            outputs,
+            Purpose::Read(id),
+            Query::Rows(vec![request.key.clone()]),
+        );
+        for node in asked.iter().filter(|node| **node != core.me) {
+            ask(outputs, *node, id, &request.key, false);
+        }
+        if asked.len() > 1 {
+            core.timers.set(hedge_at, Timer::Hedge(id));
+        }
+        let stage = Stage::Asking;
+        let read = Read {
+            request,
+            quorum,
+            own: None,
+            said: BTreeMap::new(),
+            asked,
+            hedge_at,
+            stage,
+        };
+        self.0.insert(id, read);
+    }
+
+    /// Somebody is slow: ask the other replicas too.
+    pub(super) fn on_hedge(&mut self, core: &Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(read) = self.0.get_mut(&id) else {
+            return;
+        };
+        if !matches!(read.stage, Stage::Asking) {
+            return;
+        }
+        let all: Vec<NodeId> = read
+            .quorum
+            .groups
+            .iter()
+            .flat_map(|group| group.replicas.clone())
+            .collect();
+        for node in all {
+            if core.peers.is_up(node) && read.asked.insert(node) {
+                ask(outputs, node, id, &read.request.key, false);
+            }
+        }
+    }
+
+    /// This node's own row was read.
+    pub(super) fn on_own(
+        &mut self,
+        core: &mut Core,
+        id: u64,
+        answer: Answer,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(read) = self.0.get_mut(&id) else {
+            return;
+        };
+        if let Answer::Rows(rows) = answer {
+            let row = rows.into_iter().next().flatten();
+            read.said.insert(core.me, row.as_ref().map(Row::summary));
+            read.own = Some(row);
+            self.settle(core, id, outputs);
+        } else {
+            self.on_hedge(core, id, outputs);
+        }
+    }
+
+    /// A replica told its summary.
+    pub(super) fn on_summary(
+        &mut self,
+        core: &mut Core,
+        id: u64,
+        from: NodeId,
+        summary: Option<Summary>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(read) = self.0.get_mut(&id) else {
+            return;
+        };
+        if matches!(read.stage, Stage::Asking) {
+            read.said.insert(from, summary);
+            self.settle(core, id, outputs);
+        }
+    }
+
+    /// A replica sent its whole row.
+    pub(super) fn on_row(
+        &mut self,
+        core: &mut Core,
+        id: u64,
+        from: NodeId,
+        row: Option<Row>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(read) = self.0.get_mut(&id) else {
+            return;
+        };
+        if !matches!(read.stage, Stage::Fetching(asked) if asked == from) {
+            return;
+        }
+        read.said.insert(from, row.as_ref().map(Row::summary));
+        let merged = match (read.own.clone().flatten(), row) {
+            (Some(mut mine), Some(theirs)) => {
+                mine.merge(&theirs);
+                Some(mine)
+            }
+            (mine, theirs) => mine.or(theirs),
+        };
+        match merged {
+            Some(row) => self.repair(core, id, row, outputs),
+            // It was collected in between: nobody needs it any more.
+            None => self.finish(core, id, None, outputs),
+        }
+    }
+
+    /// A replica cannot answer: ask the others.
+    pub(super) fn on_cannot(
+        &mut self,
+        core: &Core,
+        id: u64,
+        from: NodeId,
+        outputs: &mut Vec<Output>,
+    ) {
+        if let Some(read) = self.0.get_mut(&id) {
+            if matches!(read.stage, Stage::Fetching(asked) if asked == from) {
+                read.said.remove(&from);
+                read.stage = Stage::Asking;
+            }
+        }
+        self.on_hedge(core, id, outputs);
+    }
+
+    /// A replica has the merged row on disk.
+    pub(super) fn on_repaired(
+        &mut self,
+        core: &mut Core,
+        id: u64,
+        from: NodeId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(read) = self.0.get_mut(&id) else {
+            return;
+        };
+        let Stage::Repairing { row } = &read.stage else {
+            return;
+        };
+        let summary = Some(row.summary());
+        read.said.insert(from, summary);
+        if read
+            .quorum
+            .is_met(|node| read.said.get(&node) == Some(&summary))
+        {
+            let row = row.clone();
+            self.finish(core, id, Some(row), outputs);
+        }
+    }
+
+    /// The deadline has passed; a read that was not answered has no effect that counts.
+    pub(super) fn on_deadline(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(read) = self.0.remove(&id) else {
+            return;
+        };
+        core.timers.clear(read.hedge_at, Timer::Hedge(id));
+        core.count(Counter::ReadsUnavailable, 1);
+        core.reply(
+            outputs,
+            read.request.origin,
+            Outcome::Unavailable(Unavailable::Deadline),
+        );
+    }
+
+    /// If enough replicas have spoken: answer, or fetch what is newest.
+    fn settle(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(read) = self.0.get_mut(&id) else {
+            return;
+        };
+        let Some(own) = &read.own else { return };
+        if !read.quorum.is_met(|node| read.said.contains_key(&node)) {
+            return;
+        }
+        let newest = read
+            .said
+            .iter()
+            .filter_map(|(node, summary)| {
+                summary.map(|summary| (summary.timestamp, summary.dot, *node))
+            })
+            .max();
+        let mine = own.as_ref().map(Row::summary);
+        let is_same = read.said.values().all(|summary| *summary == mine);
+        let row = own.clone();
+        match (newest, row) {
+            _ if is_same => {
+                let row = read.own.take().flatten();
+                self.finish(core, id, row, outputs);
+            }
+            (Some((_, dot, _)), Some(row)) if mine.is_some_and(|mine| mine.dot == dot) => {
+                self.repair(core, id, row, outputs);
+            }
+            (Some((_, _, node)), _) => {
+                read.stage = Stage::Fetching(node);
+                ask(outputs, node, id, &read.request.key, true);
+            }
+            (None, row) => self.finish(core, id, row, outputs),
+        }
+    }
+
+    /// Brings every replica that spoke to the merged row.
+    fn repair(&mut self, core: &mut Core, id: u64, row: Row, outputs: &mut Vec<Output>) {
+        let Some(read) = self.0.get_mut(&id) else {
+            return;
+        };
+        let summary = Some(row.summary());
+        let has = |node: NodeId| read.said.get(&node) == Some(&summary);
+        let behind: Vec<NodeId> = read
+            .said
+            .keys()
+            .copied()
+            .filter(|node| !has(*node))
+            .collect();
+        if read.quorum.is_met(has) {
+            self.finish(core, id, Some(row), outputs);
+            return;
+        }
+        core.count(Counter::ReadsRepaired, 1);
+        let key = read.request.key.clone();
+        for node in &behind {
+            if *node == core.me {
+                let change = Change::Repair {
+                    key: key.clone(),
+                    row: row.clone(),
+                };
+                core.change(outputs, Purpose::ReadRepair(id), change);
+            } else {
+                let rows = vec![(key.clone(), row.clone())];
+                send(outputs, *node, Lane::Request, Message::Repair { id, rows });
+            }
+        }
+        read.stage = Stage::Repairing { row };
+    }
+
+    fn finish(&mut self, core: &mut Core, id: u64, row: Option<Row>, outputs: &mut Vec<Output>) {
+        let Some(read) = self.0.remove(&id) else {
+            return;
+        };
+        core.timers.clear(read.request.deadline, Timer::Read(id));
+        core.timers.clear(read.hedge_at, Timer::Hedge(id));
+        core.count(Counter::ReadsOk, 1);
+        core.reply(outputs, read.request.origin, Outcome::Read(row));
+    }
+}
+
+fn ask(outputs: &mut Vec<Output>, node: NodeId, id: u64, key: &RowKey, whole: bool) {
+    send(
+        outputs,
+        node,
+        Lane::Request,
+        Message::Read {
+            id,
+            keys: vec![key.clone()],
+            whole,
+        },
+    );
+}

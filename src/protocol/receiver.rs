@@ -1,0 +1,502 @@
+//! The receiving side of streams: from which peer to take each actor's log, what to do with a piece that
+//! comes, and when to ask again.
+//!
+//! Sources are chosen by the receiver alone, from what it hears: so a dead coordinator, a dead neighbour and
+//! a cut link are one case, and any replica may be a source. Two replicas that choose badly cost traffic,
+//! never correctness.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Actor, Change, Duration, Effect, NodeId, PartitionId, Reach, Time};
+
+use super::core::{Core, Counter, Purpose, report, send};
+use super::machine::{Now, Output, Report};
+use super::message::{Ack, Append, Lane, Mark, Message, Want};
+use super::recent::Piece;
+use super::replica::Replica;
+use super::sender::Sender;
+
+/// A log on which nothing moves for so long, while somebody is known to be ahead, is taken from elsewhere.
+const STALL: Duration = Duration::from_secs(2);
+/// At least so long between two times that a sender is asked to go back.
+const REWIND_EVERY: Duration = Duration::from_millis(150);
+/// A peer whose clock is ahead is asked again after so long.
+const AHEAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where a log is taken from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Source {
+    peer: NodeId,
+    /// Not asked to go back again before this.
+    rewind_after: Time,
+}
+
+/// How a log stands here while somebody else is ahead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Behind {
+    applied: u64,
+    since: Time,
+}
+
+type Log = (PartitionId, Actor);
+
+/// All sources of this node.
+#[derive(Debug, Default)]
+pub(super) struct Receiver {
+    sources: BTreeMap<Log, Source>,
+    behind: BTreeMap<Log, Behind>,
+    acks: BTreeMap<(NodeId, Log), Ack>,
+}
+
+impl Receiver {
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.acks.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// All that this node wants from a peer.
+    pub(super) fn wants(&self, core: &Core, peer: NodeId) -> Vec<Want> {
+        self.sources
+            .iter()
+            .filter(|(_, source)| source.peer == peer)
+            .filter_map(|(log, _)| want(core, *log, false))
+            .collect()
+    }
+
+    /// Chooses a source for every log of every partition here; asks new ones at once.
+    pub(super) fn choose(&mut self, now: Now, core: &Core, outputs: &mut Vec<Output>) {
+        let live: BTreeSet<Actor> = core
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.is_up)
+            .filter_map(|(node, peer)| {
+                Some(Actor {
+                    node,
+                    incarnation: peer.incarnation?,
+                })
+            })
+            .collect();
+        let mut fresh: BTreeMap<NodeId, Vec<Want>> = BTreeMap::new();
+        for (partition, replica) in &core.replicas {
+            let held = live
+                .iter()
+                .copied()
+                .filter(|actor| replica.is_replica(actor.node));
+            let actors: BTreeSet<Actor> = replica.actors().into_iter().chain(held).collect();
+            for actor in actors.into_iter().filter(|actor| *actor != core.actor) {
+                let log = (*partition, actor);
+                let chosen = self.choose_one(now, core, replica, log, live.contains(&actor));
+                let current = self.sources.get(&log).map(|source| source.peer);
+                if chosen == current {
+                    continue;
+                }
+                let Some(peer) = chosen else {
+                    self.sources.remove(&log);
+                    continue;
+                };
+                self.sources.insert(
+                    log,
+                    Source {
+                        peer,
+                        rewind_after: now.time.after(REWIND_EVERY),
+                    },
+                );
+                fresh
+                    .entry(peer)
+                    .or_default()
+                    .extend(want(core, log, false));
+            }
+        }
+        for (peer, wants) in fresh {
+            send(outputs, peer, Lane::Control, Message::Wants(wants));
+        }
+    }
+
+    fn choose_one(
+        &mut self,
+        now: Now,
+        core: &Core,
+        replica: &Replica,
+        log: Log,
+        is_live: bool,
+    ) -> Option<NodeId> {
+        let (_, actor) = log;
+        let mine = replica.staged(actor);
+        let current = self
+            .sources
+            .get(&log)
+            .map(|source| source.peer)
+            .filter(|peer| core.peers.is_up(*peer));
+        let best = best_ahead(core, replica, actor, mine);
+        let is_stalled = self.is_stalled(now, log, mine, best.is_some());
+        if is_live && core.is_here(actor.node) {
+            return Some(actor.node);
+        }
+        if is_stalled {
+            return best.or(current);
+        }
+        // One replica a region takes a log from afar; the others take it from that one.
+        let gateway = gateway(core, replica, actor);
+        if gateway != core.me {
+            return Some(gateway);
+        }
+        if is_live {
+            return Some(actor.node);
+        }
+        current.or(best)
+    }
+
+    fn is_stalled(&mut self, now: Now, log: Log, applied: u64, is_behind: bool) -> bool {
+        if !is_behind {
+            self.behind.remove(&log);
+            return false;
+        }
+        let behind = self.behind.entry(log).or_insert(Behind {
+            applied,
+            since: now.time,
+        });
+        if behind.applied != applied {
+            *behind = Behind {
+                applied,
+                since: now.time,
+            };
+        }
+        now.time.since(behind.since) >= STALL
+    }
+
+    /// A piece of log came: check where it begins, and give it to the door.
+    pub(super) fn on_append(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        from: NodeId,
+        append: Append,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(replica) = core.replicas.get_mut(&append.partition) else {
+            return;
+        };
+        let log = (append.partition, append.actor);
+        if let Some(micros) = append.mark_micros {
+            replica.on_mark(now.wall, append.actor, append.to, micros);
+        }
+        let staged = replica.staged(append.actor);
+        if append.from > staged {
+            core.count(Counter::Gaps, 1);
+            self.rewind(now, core, from, log, outputs);
+            return;
+        }
+        if append.to <= staged && append.complete_from.is_none_or(|from| from > 0) {
+            core.count(Counter::AppendsDuplicate, 1);
+            self.acknowledge(core, from, log, staged, Vec::new());
+            return;
+        }
+        let change = Change::Append {
+            partition: append.partition,
+            actor: append.actor,
+            from: append.from,
+            to: append.to,
+            complete_from: append.complete_from,
+            items: append.items.clone(),
+        };
+        core.change(outputs, Purpose::Append(from, append), change);
+    }
+
+    /// The door decided on a piece.
+    pub(super) fn on_staged(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        sender: &mut Sender,
+        from: NodeId,
+        append: &Append,
+        effect: &Effect,
+        outputs: &mut Vec<Output>,
+    ) {
+        let log = (append.partition, append.actor);
+        match effect {
+            Effect::Appended { reach, .. } => {
+                let Some(replica) = core.replicas.get_mut(&append.partition) else {
+                    return;
+                };
+                let before = replica.staged(append.actor);
+                if reach.applied <= before {
+                    return;
+                }
+                replica.stage(append.actor, reach.applied);
+                let piece = Piece {
+                    from: before,
+                    to: reach.applied,
+                    complete_from: append.complete_from,
+                    items: append
+                        .items
+                        .iter()
+                        .filter(|item| item.n > before)
+                        .cloned()
+                        .collect(),
+                };
+                sender.recent.push(append.partition, append.actor, piece);
+                sender.touch(append.partition, append.actor);
+            }
+            Effect::Gap { .. } => self.rewind(now, core, from, log, outputs),
+            Effect::Early { .. } => {
+                core.count(Counter::ClockAhead, 1);
+                if let Some(source) = self.sources.get_mut(&log) {
+                    source.rewind_after = now.time.after(AHEAD_PAUSE);
+                }
+                report(outputs, Report::ClockAhead(append.actor.node));
+            }
+            Effect::Written { .. }
+            | Effect::Repaired { .. }
+            | Effect::Trimmed { .. }
+            | Effect::Done
+            | Effect::Refused { .. } => {}
+        }
+    }
+
+    /// A piece is on disk: acknowledge it.
+    pub(super) fn on_durable(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        from: NodeId,
+        append: &Append,
+        effect: Effect,
+    ) {
+        let Effect::Appended {
+            partition,
+            actor,
+            reach,
+            newer,
+        } = effect
+        else {
+            return;
+        };
+        core.count(Counter::AppendsApplied, 1);
+        let Some(replica) = core.replicas.get_mut(&partition) else {
+            return;
+        };
+        let before = replica.position.reach(actor).applied.max(append.from);
+        replica.reach(now.wall, actor, reach);
+        self.acknowledge(core, from, (partition, actor), before, newer);
+        self.pass_on(core, (partition, actor), from);
+    }
+
+    /// A neighbour has a log on its disk: tell the source that the region is that far.
+    pub(super) fn on_neighbour_ack(&mut self, core: &Core, log: Log) {
+        let applied = core
+            .replicas
+            .get(&log.0)
+            .map_or(0, |replica| replica.position.reach(log.1).applied);
+        if let Some(source) = self
+            .sources
+            .get(&log)
+            .copied()
+            .filter(|source| !core.is_here(source.peer))
+        {
+            self.acknowledge(core, source.peer, log, applied, Vec::new());
+        }
+    }
+
+    fn pass_on(&mut self, core: &Core, log: Log, told: NodeId) {
+        if self
+            .sources
+            .get(&log)
+            .is_some_and(|source| source.peer != told)
+        {
+            self.on_neighbour_ack(core, log);
+        }
+    }
+
+    fn acknowledge(
+        &mut self,
+        core: &Core,
+        to: NodeId,
+        log: Log,
+        from: u64,
+        newer: Vec<(u64, crate::model::Timestamp)>,
+    ) {
+        let Some(replica) = core.replicas.get(&log.0) else {
+            return;
+        };
+        let Reach { applied, complete } = replica.position.reach(log.1);
+        let mut reached = vec![(core.me, complete)];
+        if !core.is_here(to) {
+            let neighbours = replica.neighbours.iter();
+            reached.extend(neighbours.map(|node| (*node, replica.complete_at(*node, log.1))));
+        }
+        let ack = self.acks.entry((to, log)).or_insert_with(|| Ack {
+            partition: log.0,
+            actor: log.1,
+            reached: Vec::new(),
+            from,
+            applied,
+            newer: Vec::new(),
+        });
+        ack.from = ack.from.min(from);
+        ack.reached = reached;
+        ack.applied = applied;
+        ack.newer.extend(newer);
+    }
+
+    /// Sends the acknowledgements that have gathered.
+    pub(super) fn flush(&mut self, outputs: &mut Vec<Output>) {
+        let mut by_peer: BTreeMap<NodeId, Vec<Ack>> = BTreeMap::new();
+        for ((peer, _), ack) in std::mem::take(&mut self.acks) {
+            by_peer.entry(peer).or_default().push(ack);
+        }
+        for (peer, acks) in by_peer {
+            send(outputs, peer, Lane::Control, Message::Acks(acks));
+        }
+    }
+
+    /// Watermarks came with a heartbeat; one that is ahead of a log on which nothing moves means a loss.
+    pub(super) fn on_marks(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        from: NodeId,
+        marks: &[Mark],
+        outputs: &mut Vec<Output>,
+    ) {
+        let mut lost = Vec::new();
+        for mark in marks {
+            let log = (mark.partition, mark.actor);
+            let Some(replica) = core.replicas.get_mut(&mark.partition) else {
+                continue;
+            };
+            replica.on_mark(now.wall, mark.actor, mark.n, mark.micros);
+            let staged = replica.staged(mark.actor);
+            let is_source = self
+                .sources
+                .get(&log)
+                .is_some_and(|source| source.peer == from);
+            if !is_source || staged >= mark.n {
+                continue;
+            }
+            // All of it was sent before the heartbeat; what does not come with the next one either is lost.
+            let behind = self.behind.entry(log).or_insert(Behind {
+                applied: staged,
+                since: now.time,
+            });
+            if behind.applied != staged {
+                *behind = Behind {
+                    applied: staged,
+                    since: now.time,
+                };
+            } else if now.time.since(behind.since) > core.limits.heartbeat_every * 2 {
+                lost.push(log);
+            }
+        }
+        for log in lost {
+            self.rewind(now, core, from, log, outputs);
+        }
+    }
+
+    /// Asks a source to go back to our position; not too often, for what is on its way may still come.
+    fn rewind(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        from: NodeId,
+        log: Log,
+        outputs: &mut Vec<Output>,
+    ) {
+        let rtt = core.region_of(from).map_or(Duration::ZERO, |region| {
+            core.placement.rtt(core.region, region)
+        });
+        let Some(source) = self
+            .sources
+            .get_mut(&log)
+            .filter(|source| source.peer == from)
+        else {
+            return;
+        };
+        if now.time < source.rewind_after {
+            return;
+        }
+        source.rewind_after = now.time.after(REWIND_EVERY + rtt * 2);
+        core.count(Counter::Rewinds, 1);
+        let wants = want(core, log, true).into_iter().collect();
+        send(outputs, from, Lane::Control, Message::Wants(wants));
+    }
+
+    /// The position was raised by reconciliation: go on from there.
+    pub(super) fn on_raised(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        partition: PartitionId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let logs: Vec<(Log, NodeId)> = self
+            .sources
+            .iter()
+            .filter(|(log, _)| log.0 == partition)
+            .map(|(log, source)| (*log, source.peer))
+            .collect();
+        for (log, peer) in logs {
+            if let Some(source) = self.sources.get_mut(&log) {
+                source.rewind_after = now.time;
+            }
+            self.rewind(now, core, peer, log, outputs);
+        }
+    }
+}
+
+fn want(core: &Core, log: Log, rewind: bool) -> Option<Want> {
+    let replica = core.replicas.get(&log.0)?;
+    let staged = replica.staged(log.1);
+    let applied = if rewind {
+        staged
+    } else {
+        replica.position.reach(log.1).applied
+    };
+    Some(Want {
+        partition: log.0,
+        actor: log.1,
+        applied,
+        rewind,
+    })
+}
+
+/// The live replica of this region that takes an actor's log from afar: the neighbours in line, starting
+/// with the one that has the actor's own rank, so that the work is spread.
+fn gateway(core: &Core, replica: &Replica, actor: Actor) -> NodeId {
+    let replicas = replica.replicas_in(core.region);
+    let home = core
+        .region_of(actor.node)
+        .map_or(&[][..], |region| replica.replicas_in(region));
+    let rank = home
+        .iter()
+        .position(|node| *node == actor.node)
+        .unwrap_or(0);
+    let line = replicas
+        .iter()
+        .cycle()
+        .skip(rank % replicas.len().max(1))
+        .take(replicas.len());
+    line.copied()
+        .find(|node| core.is_live(*node))
+        .unwrap_or(core.me)
+}
+
+/// The nearest live replica known to be ahead of us in a log.
+fn best_ahead(core: &Core, replica: &Replica, actor: Actor, mine: u64) -> Option<NodeId> {
+    replica
+        .others()
+        .filter(|(node, other)| {
+            core.peers.is_up(*node) && other.position.reach(actor).applied > mine
+        })
+        .map(|(node, _)| {
+            let rtt = core
+                .region_of(node)
+                .map(|region| core.placement.rtt(core.region, region));
+            (rtt, node)
+        })
+        .min()
+        .map(|(_, node)| node)
+}

@@ -1,0 +1,451 @@
+//! One session: what has been compared, what is being compared, what is still to be.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::model::{
+    Answer, Change, DIGEST_FANOUT, DIGEST_LEVELS, DigestNode, Dot, NodeId, PartitionId, Position,
+    Query, Row, RowKey, Time,
+};
+use crate::protocol::core::{Core, Purpose, send};
+use crate::protocol::machine::Output;
+use crate::protocol::message::{Lane, Message};
+
+use super::compare::{Difference, Listing, compare};
+use super::{Half, Mode, Told, listing};
+
+/// Nodes of the digest tree asked for at once.
+const NODES_MAX: usize = 16;
+/// Summaries in one page of a leaf.
+pub(in crate::protocol) const LEAF_ROWS_MAX: usize = 256;
+/// Rows asked for, or given, at once.
+const ROWS_MAX: usize = 32;
+
+/// Hashes of one side: those of the children of each node asked for.
+type Hashes = (Position, Vec<Vec<u128>>);
+
+/// What the session waits for.
+#[derive(Debug)]
+enum Step {
+    /// Nothing: the next step waits for budget.
+    Ready,
+    Digest {
+        id: u64,
+        nodes: Vec<DigestNode>,
+        mine: Option<Hashes>,
+        theirs: Option<Hashes>,
+    },
+    Leaf {
+        id: u64,
+        leaf: u16,
+        mine: Option<Listing>,
+        theirs: Option<Listing>,
+    },
+    Pulling {
+        id: u64,
+        keys: Vec<RowKey>,
+    },
+    /// Our own rows are being read.
+    Loading {
+        id: u64,
+        keys: Vec<RowKey>,
+    },
+    Pushing {
+        id: u64,
+    },
+}
+
+/// A session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) peer: NodeId,
+    pub(super) mode: Mode,
+    /// The peer's position when we began.
+    pub(super) base: Option<Position>,
+    /// Rows that differed.
+    pub(super) rows: u64,
+    pub(super) active_at: Time,
+    nodes: VecDeque<DigestNode>,
+    leaves: VecDeque<(u16, Option<RowKey>)>,
+    pull: VecDeque<RowKey>,
+    push: VecDeque<RowKey>,
+    mending: usize,
+    step: Step,
+}
+
+impl Session {
+    pub(super) fn new(now: Time, peer: NodeId, mode: Mode) -> Self {
+        Self {
+            peer,
+            mode,
+            base: None,
+            rows: 0,
+            active_at: now,
+            nodes: VecDeque::from([DigestNode { level: 0, index: 0 }]),
+            leaves: VecDeque::new(),
+            pull: VecDeque::new(),
+            push: VecDeque::new(),
+            mending: 0,
+            step: Step::Ready,
+        }
+    }
+
+    /// Whether nothing is left to do.
+    pub(super) fn is_done(&self) -> bool {
+        let queues = self.nodes.len() + self.leaves.len() + self.pull.len() + self.push.len();
+        matches!(self.step, Step::Ready) && queues == 0 && self.mending == 0
+    }
+
+    pub(super) fn waits_for(&self, asked: u64) -> bool {
+        match &self.step {
+            Step::Digest { id, theirs, .. } => *id == asked && theirs.is_none(),
+            Step::Leaf { id, theirs, .. } => *id == asked && theirs.is_none(),
+            Step::Pulling { id, .. } | Step::Pushing { id } => *id == asked,
+            Step::Ready | Step::Loading { .. } => false,
+        }
+    }
+
+    pub(super) fn on_mended(&mut self) {
+        self.mending = self.mending.saturating_sub(1);
+    }
+
+    /// Begins the next step if none is under way; returns bytes spent.
+    pub(super) fn advance(
+        &mut self,
+        core: &mut Core,
+        partition: PartitionId,
+        outputs: &mut Vec<Output>,
+    ) -> usize {
+        if !matches!(self.step, Step::Ready) {
+            return 0;
+        }
+        let id = core.id();
+        if !self.pull.is_empty() {
+            let keys: Vec<RowKey> = self.pull.drain(..self.pull.len().min(ROWS_MAX)).collect();
+            let bytes = keys.iter().map(RowKey::size).sum();
+            let ask = Message::Read {
+                id,
+                keys: keys.clone(),
+                whole: true,
+            };
+            send(outputs, self.peer, Lane::Reconcile, ask);
+            self.step = Step::Pulling { id, keys };
+            return bytes;
+        }
+        if !self.push.is_empty() {
+            let keys: Vec<RowKey> = self.push.drain(..self.push.len().min(ROWS_MAX)).collect();
+            core.query(
+                outputs,
+                Purpose::Reconcile(partition, Half::Push(id)),
+                Query::Rows(keys.clone()),
+            );
+            self.step = Step::Loading { id, keys };
+            return 0;
+        }
+        let own = Purpose::Reconcile(partition, Half::Compare(id));
+        if !self.nodes.is_empty() {
+            let nodes: Vec<DigestNode> = self
+                .nodes
+                .drain(..self.nodes.len().min(NODES_MAX))
+                .collect();
+            let ask = Message::DigestAsk {
+                id,
+                partition,
+                nodes: nodes.clone(),
+            };
+            send(outputs, self.peer, Lane::Reconcile, ask);
+            core.query(
+                outputs,
+                own,
+                Query::Digest {
+                    partition,
+                    nodes: nodes.clone(),
+                },
+            );
+            let bytes = nodes.len() * 16 * usize::from(DIGEST_FANOUT);
+            self.step = Step::Digest {
+                id,
+                nodes,
+                mine: None,
+                theirs: None,
+            };
+            return bytes;
+        }
+        if let Some((leaf, after)) = self.leaves.pop_front() {
+            let ask = Message::LeafAsk {
+                id,
+                partition,
+                leaf,
+                after: after.clone(),
+            };
+            send(outputs, self.peer, Lane::Reconcile, ask);
+            let query = Query::Leaf {
+                partition,
+                leaf,
+                after,
+                rows_max: LEAF_ROWS_MAX,
+            };
+            core.query(outputs, own, query);
+            self.step = Step::Leaf {
+                id,
+                leaf,
+                mine: None,
+                theirs: None,
+            };
+        }
+        0
+    }
+
+    /// Our own half is there; returns bytes spent.
+    pub(super) fn on_half(
+        &mut self,
+        core: &mut Core,
+        partition: PartitionId,
+        half: Half,
+        answer: Answer,
+        outputs: &mut Vec<Output>,
+    ) -> usize {
+        match (half, answer) {
+            (Half::Compare(at), Answer::Digest { position, hashes }) => {
+                if let Step::Digest { id, mine, .. } = &mut self.step {
+                    if *id == at {
+                        *mine = Some((position, hashes));
+                        self.compare_digests();
+                    }
+                }
+                0
+            }
+            (
+                Half::Compare(at),
+                Answer::Leaf {
+                    position,
+                    rows,
+                    more,
+                },
+            ) => {
+                if let Step::Leaf { id, mine, .. } = &mut self.step {
+                    if *id == at {
+                        *mine = Some(listing(position, rows, more));
+                        self.compare_listings(core, partition, outputs);
+                    }
+                }
+                0
+            }
+            (Half::Push(at), Answer::Rows(rows)) => self.give(core, at, rows, outputs),
+            // An unreadable row or block: the scrub's business, not ours; this step is over.
+            (
+                Half::Compare(_) | Half::Push(_),
+                Answer::Unreadable { .. }
+                | Answer::Rows(_)
+                | Answer::Log(_)
+                | Answer::Scan { .. }
+                | Answer::Digest { .. }
+                | Answer::Leaf { .. },
+            ) => {
+                self.step = Step::Ready;
+                0
+            }
+        }
+    }
+
+    /// The peer's half is there; returns bytes spent.
+    pub(super) fn on_told(
+        &mut self,
+        core: &mut Core,
+        partition: PartitionId,
+        told: Told,
+        outputs: &mut Vec<Output>,
+    ) -> usize {
+        match told {
+            Told::Digest(position, hashes) => {
+                let bytes = hashes.iter().map(|children| children.len() * 16).sum();
+                self.base.get_or_insert_with(|| position.clone());
+                if let Step::Digest { theirs, .. } = &mut self.step {
+                    *theirs = Some((position, hashes));
+                    self.compare_digests();
+                }
+                bytes
+            }
+            Told::Leaf(position, rows, more) => {
+                let bytes = rows.iter().map(|(key, _)| key.size() + 40).sum();
+                if let Step::Leaf { theirs, .. } = &mut self.step {
+                    *theirs = Some(listing(position, rows, more));
+                    self.compare_listings(core, partition, outputs);
+                }
+                bytes
+            }
+            Told::Rows(rows) => self.take(core, partition, rows, outputs),
+            Told::Repaired => {
+                self.step = Step::Ready;
+                0
+            }
+        }
+    }
+
+    fn compare_digests(&mut self) {
+        let Step::Digest {
+            nodes,
+            mine: Some((_, mine)),
+            theirs: Some((_, theirs)),
+            ..
+        } = &self.step
+        else {
+            return;
+        };
+        let mut deeper = Vec::new();
+        for ((node, mine), theirs) in nodes.iter().zip(mine).zip(theirs) {
+            let children = (0..DIGEST_FANOUT).map(|child| node.index * DIGEST_FANOUT + child);
+            let pairs = mine.iter().zip(theirs);
+            deeper.extend(
+                children
+                    .zip(pairs)
+                    .filter(|(_, (a, b))| a != b)
+                    .map(|(index, _)| (node.level + 1, index)),
+            );
+        }
+        for (level, index) in deeper {
+            if level < DIGEST_LEVELS {
+                self.nodes.push_back(DigestNode { level, index });
+            } else {
+                self.leaves.push_back((index, None));
+            }
+        }
+        self.step = Step::Ready;
+    }
+
+    fn compare_listings(
+        &mut self,
+        core: &mut Core,
+        partition: PartitionId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Step::Leaf {
+            leaf,
+            mine: Some(mine),
+            theirs: Some(theirs),
+            ..
+        } = &self.step
+        else {
+            return;
+        };
+        let Some(replica) = core.replicas.get(&partition) else {
+            return;
+        };
+        let is_delivered = |dot: Dot| {
+            let by_others = replica
+                .others()
+                .any(|(node, other)| core.peers.is_up(node) && other.position.covers(dot));
+            by_others || replica.position.covers(dot) || theirs.position.covers(dot)
+        };
+        let Difference {
+            pull,
+            push,
+            forget,
+            next,
+        } = compare(self.mode, mine, theirs, is_delivered);
+        self.rows += [pull.len(), push.len(), forget.len()]
+            .into_iter()
+            .map(|n| n as u64)
+            .sum::<u64>();
+        if let Some(after) = next {
+            self.leaves.push_front((*leaf, Some(after)));
+        }
+        self.pull.extend(pull);
+        self.push.extend(push);
+        self.step = Step::Ready;
+        self.mending += forget.len();
+        for (key, expected) in forget {
+            core.change(
+                outputs,
+                Purpose::Mend(partition),
+                Change::Forget { key, expected },
+            );
+        }
+    }
+
+    /// Rows came that we asked for: perhaps not all of them at once.
+    fn take(
+        &mut self,
+        core: &mut Core,
+        partition: PartitionId,
+        rows: Vec<Option<Row>>,
+        outputs: &mut Vec<Output>,
+    ) -> usize {
+        let Step::Pulling { keys, .. } = std::mem::replace(&mut self.step, Step::Ready) else {
+            return 0;
+        };
+        let mut bytes = 0;
+        let came = rows.len();
+        for key in keys.iter().skip(came.max(1)).rev() {
+            self.pull.push_front(key.clone());
+        }
+        for (key, row) in keys.into_iter().zip(rows) {
+            let Some(row) = row else { continue };
+            bytes += row.size();
+            self.mending += 1;
+            core.change(
+                outputs,
+                Purpose::Mend(partition),
+                Change::Repair { key, row },
+            );
+        }
+        bytes
+    }
+
+    /// Our own rows are read: give them, as many as one message may hold.
+    fn give(
+        &mut self,
+        core: &Core,
+        at: u64,
+        rows: Vec<Option<Row>>,
+        outputs: &mut Vec<Output>,
+    ) -> usize {
+        let Step::Loading { id, keys } = std::mem::replace(&mut self.step, Step::Ready) else {
+            return 0;
+        };
+        if id != at {
+            self.step = Step::Loading { id, keys };
+            return 0;
+        }
+        let mut bytes = 0;
+        let mut given = Vec::new();
+        for (key, row) in keys.into_iter().zip(rows) {
+            let Some(row) = row else { continue };
+            if bytes > 0 && bytes + row.size() > core.limits.batch_bytes_max {
+                self.push.push_back(key);
+                continue;
+            }
+            bytes += row.size();
+            given.push((key, row));
+        }
+        if !given.is_empty() {
+            send(
+                outputs,
+                self.peer,
+                Lane::Reconcile,
+                Message::Repair { id, rows: given },
+            );
+            self.step = Step::Pushing { id };
+        }
+        bytes
+    }
+}
+
+/// The rows that were asked for, as many of the first as one message may hold.
+pub(in crate::protocol) fn within(rows: Vec<Option<Row>>, bytes_max: usize) -> Vec<Option<Row>> {
+    let mut bytes = 0;
+    let mut kept = Vec::new();
+    for row in rows {
+        let size = row.as_ref().map_or(0, Row::size);
+        if bytes > 0 && bytes + size > bytes_max {
+            break;
+        }
+        bytes += size;
+        kept.push(row);
+    }
+    kept
+}
+
+/// No two keys alike: what a peer may ask for at once is bounded by the door, not by trust.
+pub(in crate::protocol) fn is_reasonable(keys: &[RowKey]) -> bool {
+    keys.len() <= ROWS_MAX && keys.iter().collect::<BTreeSet<_>>().len() == keys.len()
+}

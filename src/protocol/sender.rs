@@ -1,0 +1,398 @@
+//! The sending side of streams: for each receiver that wants an actor's log, a cursor, a window, and pieces
+//! from memory or from the log on disk.
+//!
+//! A stream holds no data. What is not acknowledged is on disk, and a receiver that is away costs nothing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::model::{Actor, Answer, Duration, LogQuery, NodeId, PartitionId, Query, Time};
+
+use super::core::{Core, Counter, Purpose, send};
+use super::machine::{Now, Output};
+use super::message::{Ack, Append, Lane, Mark, Message, Want};
+use super::recent::{Piece, Recent};
+
+/// While something is in flight to another region, fresh changes wait so long for company.
+const LINGER: Duration = Duration::from_millis(2);
+/// Or until there are so many.
+const LINGER_CHANGES: u64 = 16;
+/// Pieces in flight on one stream; beyond it the window is full whatever their bytes.
+const PIECES_MAX: usize = 1024;
+
+/// One receiver of one log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct StreamId {
+    pub(super) partition: PartitionId,
+    pub(super) actor: Actor,
+    pub(super) peer: NodeId,
+}
+
+/// A stream's state.
+#[derive(Debug)]
+struct Stream {
+    /// Sent up to here.
+    sent: u64,
+    /// Where pieces in flight lead, and their bytes.
+    in_flight: VecDeque<(u64, usize)>,
+    in_flight_bytes: usize,
+    last_sent: Time,
+    /// A page of log after this number is being read for it.
+    reading: Option<u64>,
+    /// Whether it is behind what memory holds: its pieces go on the catch-up lane.
+    is_catching_up: bool,
+    /// Whether the end of the log was announced with its watermark.
+    is_marked: bool,
+}
+
+/// All streams that this node sends.
+#[derive(Debug)]
+pub(super) struct Sender {
+    streams: BTreeMap<StreamId, Stream>,
+    in_flight: BTreeMap<NodeId, usize>,
+    dirty: BTreeSet<StreamId>,
+    pub(super) recent: Recent,
+}
+
+impl Sender {
+    pub(super) fn new(recent_bytes_max: usize) -> Self {
+        Self {
+            streams: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            recent: Recent::new(recent_bytes_max),
+        }
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    pub(super) fn in_flight_bytes(&self) -> usize {
+        self.in_flight.values().sum()
+    }
+
+    /// The streams of one log have, perhaps, more to send.
+    pub(super) fn touch(&mut self, partition: PartitionId, actor: Actor) {
+        let first = StreamId {
+            partition,
+            actor,
+            peer: NodeId(0),
+        };
+        let last = StreamId {
+            partition,
+            actor,
+            peer: NodeId(u32::MAX),
+        };
+        self.dirty
+            .extend(self.streams.range(first..=last).map(|(id, _)| *id));
+    }
+
+    /// A stream has waited long enough.
+    pub(super) fn on_linger(&mut self, id: StreamId) {
+        if self.streams.contains_key(&id) {
+            self.dirty.insert(id);
+        }
+    }
+
+    /// Everything on its way to a peer is lost; its wants will tell where to resume.
+    pub(super) fn on_peer_lost(&mut self, peer: NodeId) {
+        self.streams.retain(|id, _| id.peer != peer);
+        self.dirty.retain(|id| id.peer != peer);
+        self.in_flight.remove(&peer);
+    }
+
+    /// All that a peer wants: streams it does not want any more end.
+    pub(super) fn on_all_wants(&mut self, core: &Core, peer: NodeId, wants: &[Want]) {
+        let wanted: BTreeSet<(PartitionId, Actor)> = wants
+            .iter()
+            .map(|want| (want.partition, want.actor))
+            .collect();
+        let in_flight = self.in_flight.entry(peer).or_default();
+        self.streams.retain(|id, stream| {
+            let is_kept = id.peer != peer || wanted.contains(&(id.partition, id.actor));
+            if !is_kept {
+                *in_flight = in_flight.saturating_sub(stream.in_flight_bytes);
+            }
+            is_kept
+        });
+        for want in wants {
+            self.on_want(core, peer, *want);
+        }
+    }
+
+    /// A peer wants a log from its position on.
+    pub(super) fn on_want(&mut self, core: &Core, peer: NodeId, want: Want) {
+        let is_held = core
+            .replicas
+            .get(&want.partition)
+            .is_some_and(|replica| replica.is_replica(peer));
+        if !is_held {
+            return;
+        }
+        let id = StreamId {
+            partition: want.partition,
+            actor: want.actor,
+            peer,
+        };
+        let is_new = !self.streams.contains_key(&id);
+        let stream = self.streams.entry(id).or_insert_with(|| Stream {
+            sent: want.applied,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            last_sent: Time::default(),
+            reading: None,
+            is_catching_up: false,
+            is_marked: false,
+        });
+        let total = self.in_flight.entry(peer).or_default();
+        if want.rewind {
+            *total = total.saturating_sub(stream.in_flight_bytes);
+            stream.in_flight.clear();
+            stream.in_flight_bytes = 0;
+            stream.sent = want.applied;
+            stream.is_marked = false;
+        } else {
+            stream.acknowledge(want.applied, total);
+        }
+        if is_new || want.rewind || stream.sent < want.applied {
+            stream.sent = stream.sent.max(want.applied);
+            self.dirty.insert(id);
+        }
+    }
+
+    /// A peer has a log on its disk up to here.
+    pub(super) fn on_ack(&mut self, peer: NodeId, ack: &Ack) {
+        let id = StreamId {
+            partition: ack.partition,
+            actor: ack.actor,
+            peer,
+        };
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.acknowledge(ack.applied, self.in_flight.entry(peer).or_default());
+            self.dirty.insert(id);
+        }
+    }
+
+    /// Sends what may be sent on every stream that was touched.
+    pub(super) fn flush(&mut self, now: Now, core: &mut Core, outputs: &mut Vec<Output>) {
+        for id in std::mem::take(&mut self.dirty) {
+            while self.pump(now, core, id, outputs) {}
+        }
+    }
+
+    /// Sends one piece, or asks the log for one. Says whether to go on.
+    fn pump(&mut self, now: Now, core: &mut Core, id: StreamId, outputs: &mut Vec<Output>) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return false;
+        };
+        let Some(replica) = core.replicas.get(&id.partition) else {
+            return false;
+        };
+        let total = self.in_flight.get(&id.peer).copied().unwrap_or(0);
+        let is_local = core.is_here(id.peer);
+        let staged = replica.staged(id.actor);
+        let durable = replica.position.reach(id.actor).applied;
+        let head = if is_local {
+            staged
+        } else if core.is_here(id.actor.node) {
+            // Stable on a regional quorum before it leaves the region.
+            durable.min(replica.stable(id.actor))
+        } else {
+            durable
+        };
+        if stream.reading.is_some() || stream.sent >= head || stream.is_full(total, &core.limits) {
+            return false;
+        }
+        let trimmed = replica.trimmed.get(&id.actor).copied().unwrap_or(0);
+        if stream.sent < trimmed {
+            let trimmed = Message::Trimmed {
+                partition: id.partition,
+                actor: id.actor,
+            };
+            send(outputs, id.peer, Lane::Control, trimmed);
+            stream.sent = head;
+            return false;
+        }
+        if !is_local && !stream.in_flight.is_empty() && head - stream.sent < LINGER_CHANGES {
+            let due = stream.last_sent.after(LINGER);
+            if now.time < due {
+                core.timers.set(due, super::timers::Timer::Stream(id));
+                return false;
+            }
+        }
+        let bytes_max = core.limits.batch_bytes_max;
+        if let Some(piece) = self
+            .recent
+            .read(id.partition, id.actor, stream.sent, head, bytes_max)
+        {
+            let is_end = piece.to == staged;
+            stream.is_catching_up = stream.is_catching_up && !is_end;
+            if id.actor.node != core.me && !is_local {
+                core.count(Counter::Relayed, 1);
+            }
+            self.send_piece(now, core, id, piece, is_end, outputs);
+            return true;
+        }
+        if stream.sent < durable {
+            stream.reading = Some(stream.sent);
+            stream.is_catching_up = true;
+            core.count(Counter::LogPages, 1);
+            let query = LogQuery {
+                partition: id.partition,
+                actor: id.actor,
+                after: stream.sent,
+                upto: head.min(durable),
+                bytes_max,
+            };
+            core.query(outputs, Purpose::LogPage(id), Query::Log(query));
+        }
+        false
+    }
+
+    /// A page of log came for a stream.
+    pub(super) fn on_page(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        id: StreamId,
+        answer: Answer,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let after = stream.reading.take();
+        self.dirty.insert(id);
+        let Answer::Log(page) = answer else { return };
+        // The receiver may have gone back, or on, while the disk was read.
+        if after != Some(stream.sent) {
+            return;
+        }
+        if stream.sent < page.trimmed {
+            let trimmed = Message::Trimmed {
+                partition: id.partition,
+                actor: id.actor,
+            };
+            send(outputs, id.peer, Lane::Control, trimmed);
+            self.dirty.remove(&id);
+            return;
+        }
+        if page.to <= stream.sent {
+            return;
+        }
+        let staged = core
+            .replicas
+            .get(&id.partition)
+            .map_or(0, |replica| replica.staged(id.actor));
+        let piece = Piece {
+            from: stream.sent,
+            to: page.to,
+            complete_from: page.complete.then_some(0),
+            items: page.items,
+        };
+        let is_end = piece.to == staged;
+        self.send_piece(now, core, id, piece, is_end, outputs);
+    }
+
+    fn send_piece(
+        &mut self,
+        now: Now,
+        core: &Core,
+        id: StreamId,
+        piece: Piece,
+        is_end: bool,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let bytes = 64
+            + piece
+                .items
+                .iter()
+                .map(crate::model::LogItem::size)
+                .sum::<usize>();
+        stream.sent = piece.to;
+        stream.in_flight.push_back((piece.to, bytes));
+        stream.in_flight_bytes += bytes;
+        stream.last_sent = now.time;
+        *self.in_flight.entry(id.peer).or_default() += bytes;
+        let mark_micros = if is_end {
+            mark_micros(now, core, id)
+        } else {
+            None
+        };
+        stream.is_marked = mark_micros.is_some();
+        let lane = if stream.is_catching_up {
+            Lane::CatchUp
+        } else {
+            Lane::Fresh
+        };
+        let append = Append {
+            partition: id.partition,
+            actor: id.actor,
+            from: piece.from,
+            to: piece.to,
+            complete_from: piece.complete_from,
+            mark_micros,
+            items: piece.items,
+        };
+        send(outputs, id.peer, lane, Message::Append(append));
+    }
+
+    /// Watermarks for a heartbeat to a peer: of the streams that have sent all there is.
+    pub(super) fn marks(&self, now: Now, core: &Core, peer: NodeId) -> Vec<Mark> {
+        let at_end = |(id, stream): (&StreamId, &Stream)| {
+            let replica = core.replicas.get(&id.partition)?;
+            let n = replica.staged(id.actor);
+            if id.peer != peer || stream.sent < n {
+                return None;
+            }
+            let micros = mark_micros(now, core, *id)?;
+            Some(Mark {
+                partition: id.partition,
+                actor: id.actor,
+                n,
+                micros,
+            })
+        };
+        self.streams.iter().filter_map(at_end).collect()
+    }
+}
+
+/// The time of the watermark at the end of a log: now for our own, and for another's what it last told us.
+fn mark_micros(now: Now, core: &Core, id: StreamId) -> Option<u64> {
+    if id.actor == core.actor {
+        return Some(now.wall.0);
+    }
+    let replica = core.replicas.get(&id.partition)?;
+    let is_complete = replica.position.reach(id.actor).complete == replica.staged(id.actor);
+    replica
+        .mark(id.actor)
+        .filter(|_| is_complete)
+        .map(|mark| mark.micros)
+}
+
+impl Stream {
+    fn acknowledge(&mut self, applied: u64, total: &mut usize) {
+        while let Some((to, bytes)) = self.in_flight.front().copied() {
+            if to > applied {
+                return;
+            }
+            self.in_flight.pop_front();
+            self.in_flight_bytes -= bytes;
+            *total = total.saturating_sub(bytes);
+        }
+    }
+
+    /// A stream may hold a quarter of its peer's window, so that one that is stuck does not stop the others.
+    fn is_full(&self, total: usize, limits: &crate::model::Limits) -> bool {
+        let bytes =
+            self.in_flight_bytes >= limits.window_bytes_max / 4 || total >= limits.window_bytes_max;
+        (bytes && !self.in_flight.is_empty()) || self.in_flight.len() >= PIECES_MAX
+    }
+}

@@ -1,0 +1,114 @@
+//! What a machine sees, for status and metrics.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Actor, NodeId, RegionId};
+
+use super::core::Core;
+use super::machine::{Now, PeerView, RegionView, View};
+use super::reconcile::Reconciler;
+use super::replica::Replica;
+
+/// Builds the view.
+pub(super) fn view(
+    now: Now,
+    core: &Core,
+    reconciler: &Reconciler,
+    requests: usize,
+    counters: Vec<(&'static str, u64)>,
+    queues: Vec<(&'static str, usize)>,
+) -> View {
+    let regions: BTreeSet<RegionId> = core.placement.nodes().values().copied().collect();
+    let peers = core.peers.iter().map(|(node, peer)| PeerView {
+        node,
+        is_up: peer.is_up,
+        backlog: core
+            .replicas
+            .values()
+            .filter(|replica| replica.is_replica(node))
+            .map(|replica| {
+                replica
+                    .stable(core.actor)
+                    .saturating_sub(replica.complete_at(node, core.actor))
+            })
+            .sum(),
+    });
+    View {
+        actor: core.actor.to_string(),
+        partitions: core.replicas.len(),
+        serving: core
+            .replicas
+            .values()
+            .filter(|replica| replica.is_serving)
+            .count(),
+        requests,
+        peers: peers.collect(),
+        regions: regions
+            .into_iter()
+            .filter(|region| *region != core.region)
+            .map(|region| RegionView {
+                region,
+                lag_ms: lag_ms(now, core, region),
+                backlog: core
+                    .replicas
+                    .values()
+                    .map(|replica| backlog(core, replica, region))
+                    .sum(),
+                divergence: reconciler.divergence(region),
+            })
+            .collect(),
+        counters,
+        queues,
+    }
+}
+
+/// Changes of our own log, stable here, that no quorum of a region is known to have.
+fn backlog(core: &Core, replica: &Replica, region: RegionId) -> u64 {
+    let mut marks: Vec<u64> = replica
+        .replicas_in(region)
+        .iter()
+        .map(|node| replica.complete_at(*node, core.actor))
+        .collect();
+    marks.sort_unstable_by(|a, b| b.cmp(a));
+    let quorum = marks.get(marks.len() / 2).copied();
+    quorum.map_or(0, |n| replica.stable(core.actor).saturating_sub(n))
+}
+
+/// The greatest age of a region's watermarks: of its live nodes, or of all if none is live.
+fn lag_ms(now: Now, core: &Core, region: RegionId) -> Option<u64> {
+    let nodes = core.peers.iter().filter(|(_, peer)| peer.region == region);
+    let actors: Vec<(NodeId, Actor, bool)> = nodes
+        .filter_map(|(node, peer)| {
+            Some((
+                node,
+                Actor {
+                    node,
+                    incarnation: peer.incarnation?,
+                },
+                peer.is_up,
+            ))
+        })
+        .collect();
+    let is_any_up = actors.iter().any(|(_, _, is_up)| *is_up);
+    let counted = actors.iter().filter(|(_, _, is_up)| *is_up || !is_any_up);
+    counted
+        .flat_map(|(node, actor, _)| {
+            let held = core
+                .replicas
+                .values()
+                .filter(|replica| replica.is_replica(*node));
+            held.filter_map(|replica| lag_micros(now, core, replica, *actor))
+        })
+        .max()
+        .map(|micros| micros / 1000)
+}
+
+/// What the last watermark took to be satisfied; or its age, if none came for longer than heartbeats explain.
+fn lag_micros(now: Now, core: &Core, replica: &Replica, actor: Actor) -> Option<u64> {
+    let mark = replica.mark(actor)?;
+    let took = mark.satisfied.0.saturating_sub(mark.micros);
+    let age = now.wall.0.saturating_sub(mark.micros);
+    let silence = now.wall.0.saturating_sub(mark.satisfied.0);
+    let usual = u64::try_from((core.limits.heartbeat_every * 3).as_micros()).unwrap_or(u64::MAX);
+    Some(if silence > usual { age } else { took })
+}

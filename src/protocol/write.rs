@@ -1,0 +1,311 @@
+//! Coordinating writes: stamped by the door, sent to the replicas, answered when enough have it on disk.
+//!
+//! A replica that already holds something newer says so; then the write is stamped again above it before
+//! anyone is told that it is done. Otherwise two coordinators with skewed clocks could answer OK to a write
+//! that an older, finished write hides (P2).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{
+    Change, Effect, Level, LogItem, NodeId, PartitionId, RowKey, Summary, Time, Timestamp, WriteOp,
+};
+
+use super::core::{Core, Counter, Origin, Purpose};
+use super::machine::Output;
+use super::message::{Ack, Outcome, Unavailable, Unknown};
+use super::quorum::{Kind, Quorum};
+use super::recent::Piece;
+use super::sender::Sender;
+use super::timers::Timer;
+
+/// A write as it was asked for.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct WriteRequest {
+    pub(super) origin: Origin,
+    pub(super) key: RowKey,
+    pub(super) op: WriteOp,
+    pub(super) level: Level,
+    pub(super) deadline: Time,
+}
+
+/// Where a write stands.
+#[derive(Debug)]
+enum Stage {
+    /// Given to the door.
+    Stamping,
+    /// Stamped; waiting for disks.
+    Waiting {
+        n: u64,
+        summary: Summary,
+        vouched: BTreeSet<NodeId>,
+        newer: Timestamp,
+    },
+}
+
+#[derive(Debug)]
+struct Write {
+    request: WriteRequest,
+    partition: PartitionId,
+    quorum: Quorum,
+    stage: Stage,
+}
+
+/// All writes that this node coordinates now.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    writes: BTreeMap<u64, Write>,
+    /// Waiting writes by their number in our log.
+    waiting: BTreeMap<(PartitionId, u64), u64>,
+}
+
+impl Writes {
+    pub(super) fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Begins a write on a partition that serves here.
+    pub(super) fn start(
+        &mut self,
+        core: &mut Core,
+        request: WriteRequest,
+        outputs: &mut Vec<Output>,
+    ) {
+        let partition = core.partition(&request.key);
+        let Some(replica) = core.replicas.get(&partition) else {
+            return;
+        };
+        let quorum = Quorum::new(
+            Kind::Write,
+            request.level,
+            core.region,
+            core.me,
+            replica.regions(),
+        );
+        if !quorum.is_met(|node| core.is_live(node)) {
+            core.count(Counter::WritesUnavailable, 1);
+            core.reply(
+                outputs,
+                request.origin,
+                Outcome::Unavailable(Unavailable::Replicas),
+            );
+            return;
+        }
+        if request.level == Level::UnsafeOne {
+            core.count(Counter::WritesUnsafe, 1);
+        }
+        let id = core.id();
+        core.timers.set(request.deadline, Timer::Write(id));
+        let (key, op) = (request.key.clone(), request.op.clone());
+        self.writes.insert(
+            id,
+            Write {
+                request,
+                partition,
+                quorum,
+                stage: Stage::Stamping,
+            },
+        );
+        core.change(
+            outputs,
+            Purpose::Write(id),
+            Change::Write {
+                key,
+                op,
+                above: Timestamp::ZERO,
+            },
+        );
+    }
+
+    /// The door stamped a write (or refused it): send it to whoever wants our log.
+    pub(super) fn on_staged(
+        &mut self,
+        core: &mut Core,
+        sender: &mut Sender,
+        id: u64,
+        effect: &Effect,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Effect::Written { partition, item } = effect else {
+            if let Some(write) = self.writes.remove(&id) {
+                core.timers.clear(write.request.deadline, Timer::Write(id));
+                core.reply(
+                    outputs,
+                    write.request.origin,
+                    Outcome::Unavailable(Unavailable::Overloaded),
+                );
+            }
+            return;
+        };
+        log_own(core, sender, *partition, item);
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
+        write.stage = Stage::Waiting {
+            n: item.n,
+            summary: item.row.summary(),
+            vouched: BTreeSet::new(),
+            newer: Timestamp::ZERO,
+        };
+        self.waiting.insert((*partition, item.n), id);
+    }
+
+    /// A write is on this node's disk.
+    pub(super) fn on_durable(
+        &mut self,
+        core: &mut Core,
+        partition: PartitionId,
+        n: u64,
+        outputs: &mut Vec<Output>,
+    ) {
+        if let Some(id) = self.waiting.get(&(partition, n)).copied() {
+            self.vouch(core, id, core.me, Timestamp::ZERO);
+            self.settle(core, id, outputs);
+        }
+    }
+
+    /// A replica acknowledged a piece of our log.
+    pub(super) fn on_ack(
+        &mut self,
+        core: &mut Core,
+        from: NodeId,
+        ack: &Ack,
+        outputs: &mut Vec<Output>,
+    ) {
+        if ack.from >= ack.applied {
+            self.settle_all(core, ack.partition, outputs);
+            return;
+        }
+        let range = (ack.partition, ack.from + 1)..=(ack.partition, ack.applied);
+        let ids: Vec<(u64, u64)> = self
+            .waiting
+            .range(range)
+            .map(|((_, n), id)| (*n, *id))
+            .collect();
+        for (n, id) in ids {
+            let newer = ack
+                .newer
+                .iter()
+                .filter(|(at, _)| *at == n)
+                .map(|(_, newer)| *newer)
+                .max();
+            self.vouch(core, id, from, newer.unwrap_or(Timestamp::ZERO));
+            self.settle(core, id, outputs);
+        }
+        if !core.is_here(from) {
+            self.settle_all(core, ack.partition, outputs);
+        }
+    }
+
+    /// What is known of other regions changed: writes that wait for them may be done.
+    pub(super) fn settle_all(
+        &mut self,
+        core: &mut Core,
+        partition: PartitionId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let range = (partition, 0)..=(partition, u64::MAX);
+        let afar = |write: &Write| matches!(write.request.level, Level::EachQuorum | Level::All);
+        let ids: Vec<u64> = self
+            .waiting
+            .range(range)
+            .map(|(_, id)| *id)
+            .filter(|id| self.writes.get(id).is_some_and(afar))
+            .collect();
+        for id in ids {
+            self.settle(core, id, outputs);
+        }
+    }
+
+    /// The deadline has passed: the write may or may not be seen later.
+    pub(super) fn on_deadline(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(write) = self.writes.remove(&id) else {
+            return;
+        };
+        if let Stage::Waiting { n, .. } = write.stage {
+            self.waiting.remove(&(write.partition, n));
+        }
+        core.count(Counter::WritesUnknown, 1);
+        core.reply(
+            outputs,
+            write.request.origin,
+            Outcome::Unknown(Unknown::Acknowledgements),
+        );
+    }
+
+    fn vouch(&mut self, core: &Core, id: u64, from: NodeId, held: Timestamp) {
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
+        if let Stage::Waiting { vouched, newer, .. } = &mut write.stage {
+            vouched.insert(from);
+            // Other regions merge; only within a region must a finished write never be hidden.
+            if core.is_here(from) {
+                *newer = (*newer).max(held);
+            }
+        }
+    }
+
+    /// Answers a write that enough replicas have, or stamps it again if something newer was there before.
+    fn settle(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
+        let Stage::Waiting {
+            n,
+            summary,
+            vouched,
+            newer,
+        } = &write.stage
+        else {
+            return;
+        };
+        let (n, summary, newer) = (*n, *summary, *newer);
+        let Some(replica) = core.replicas.get(&write.partition) else {
+            return;
+        };
+        // In this region a replica must have told what it held; elsewhere it is enough to have the change.
+        let has = |node: NodeId| {
+            if core.is_here(node) {
+                vouched.contains(&node)
+            } else {
+                replica.complete_at(node, core.actor) >= n
+            }
+        };
+        if !write.quorum.is_met(has) {
+            return;
+        }
+        self.waiting.remove(&(write.partition, n));
+        if newer > summary.timestamp {
+            write.stage = Stage::Stamping;
+            let change = Change::Write {
+                key: write.request.key.clone(),
+                op: write.request.op.clone(),
+                above: newer,
+            };
+            core.count(Counter::WritesRestamped, 1);
+            core.change(outputs, Purpose::Write(id), change);
+            return;
+        }
+        if let Some(write) = self.writes.remove(&id) {
+            core.timers.clear(write.request.deadline, Timer::Write(id));
+            core.count(Counter::WritesOk, 1);
+            core.reply(outputs, write.request.origin, Outcome::Written(summary));
+        }
+    }
+}
+
+/// Our own log grew: keep the entry at hand and wake its streams.
+fn log_own(core: &mut Core, sender: &mut Sender, partition: PartitionId, item: &LogItem) {
+    let Some(replica) = core.replicas.get_mut(&partition) else {
+        return;
+    };
+    replica.stage(core.actor, item.n);
+    let piece = Piece {
+        from: item.n - 1,
+        to: item.n,
+        complete_from: Some(item.n - 1),
+        items: vec![item.clone()],
+    };
+    sender.recent.push(partition, core.actor, piece);
+    sender.touch(partition, core.actor);
+}
