@@ -1,7 +1,11 @@
 //! Sterna: a multi-region, geo-replicated key-value store. `ARCHITECTURE.md` is the map.
 
 pub mod cli;
+pub mod digest;
+pub mod hlc;
 pub mod model;
 pub mod node;
 pub mod placement;
 pub mod protocol;
+pub mod sim;
+pub mod storage;

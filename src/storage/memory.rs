@@ -1,0 +1,323 @@
+//! An engine in memory, for the simulator and tests: as strict as the one on disk, and it can lose what was
+//! not synced.
+//!
+//! Every value is kept with the number of the batch that wrote it, so that a snapshot is a number and a crash
+//! takes back the last batches. What no snapshot can see any more is dropped by later commits.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::{Bound, ControlFlow};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::{Batch, Engine, Error, Snapshot, Space};
+
+type Versions = Vec<(u64, Option<Bytes>)>;
+
+/// A disk in memory; it outlives the engine that writes it. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    rows: BTreeMap<Vec<u8>, Versions>,
+    log: BTreeMap<Vec<u8>, Versions>,
+    meta: BTreeMap<Vec<u8>, Versions>,
+    /// The number of the last batch.
+    last: u64,
+    /// Batches that a crash may take back: their numbers and keys.
+    unsynced: VecDeque<(u64, Vec<(Space, Vec<u8>)>)>,
+    /// Keys with versions that may be dropped once no snapshot is older than the number.
+    garbage: VecDeque<(u64, Space, Vec<u8>)>,
+    /// Snapshots in use, by number.
+    snapshots: BTreeMap<u64, usize>,
+    is_lazy: bool,
+}
+
+impl MemoryDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An engine on this disk; only one at a time may write.
+    pub fn engine(&self) -> Memory {
+        Memory { disk: self.clone() }
+    }
+
+    /// If lazy, commits return before they are synced: a fault to be planted in simulations.
+    pub fn set_lazy(&self, is_lazy: bool) {
+        self.lock().is_lazy = is_lazy;
+    }
+
+    /// Makes every batch durable.
+    pub fn sync(&self) {
+        self.lock().unsynced.clear();
+    }
+
+    /// Batches that a crash may take back.
+    pub fn unsynced(&self) -> usize {
+        self.lock().unsynced.len()
+    }
+
+    /// The power goes: of the batches that were not synced only the first `keep` survive. Says how many went.
+    pub fn crash(&self, keep: usize) -> usize {
+        let mut state = self.lock();
+        let lost: Vec<_> = state.unsynced.drain(..).skip(keep).collect();
+        if let Some((first, _)) = lost.first() {
+            let cut = *first;
+            for (space, key) in lost.iter().flat_map(|(_, keys)| keys) {
+                let map = state.map_mut(*space);
+                let versions = map.get_mut(key);
+                let is_gone = versions.is_some_and(|versions| {
+                    versions.retain(|(at, _)| *at < cut);
+                    versions.is_empty()
+                });
+                if is_gone {
+                    map.remove(key);
+                }
+            }
+        }
+        lost.len()
+    }
+
+    /// Another disk with the same content: a backup.
+    pub fn copy(&self) -> Self {
+        let mut state = self.lock().clone();
+        state.snapshots.clear();
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Flips a bit in the value of one of the present records of a space; `pick` chooses which. Says whether
+    /// there was one.
+    pub fn rot(&self, space: Space, pick: u64) -> bool {
+        let mut state = self.lock();
+        let mut values: Vec<&mut Bytes> = state
+            .map_mut(space)
+            .values_mut()
+            .filter_map(|versions| versions.last_mut())
+            .filter_map(|(_, value)| value.as_mut())
+            .collect();
+        let count = u64::try_from(values.len()).unwrap_or(u64::MAX).max(1);
+        let Ok(at) = usize::try_from(pick % count) else {
+            return false;
+        };
+        let Some(value) = values.get_mut(at) else {
+            return false;
+        };
+        let mut bytes = value.to_vec();
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX).max(1);
+        let byte = usize::try_from((pick / count) % length).unwrap_or(0);
+        if let Some(byte) = bytes.get_mut(byte) {
+            *byte ^= 0x10;
+        }
+        **value = Bytes::from(bytes);
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn snapshot(&self) -> MemorySnapshot {
+        let mut state = self.lock();
+        let at = state.last;
+        *state.snapshots.entry(at).or_default() += 1;
+        MemorySnapshot {
+            disk: self.clone(),
+            at,
+        }
+    }
+}
+
+impl State {
+    fn map(&self, space: Space) -> &BTreeMap<Vec<u8>, Versions> {
+        match space {
+            Space::Rows => &self.rows,
+            Space::Log => &self.log,
+            Space::Meta => &self.meta,
+        }
+    }
+
+    fn map_mut(&mut self, space: Space) -> &mut BTreeMap<Vec<u8>, Versions> {
+        match space {
+            Space::Rows => &mut self.rows,
+            Space::Log => &mut self.log,
+            Space::Meta => &mut self.meta,
+        }
+    }
+
+    fn apply(&mut self, batch: &Batch) {
+        self.last += 1;
+        let at = self.last;
+        let mut keys = Vec::with_capacity(batch.len());
+        for space in Space::ALL {
+            for (key, value) in batch.ops(space) {
+                let versions = self.map_mut(space).entry(key.clone()).or_default();
+                versions.push((at, value.clone()));
+                if versions.len() > 1 || value.is_none() {
+                    self.garbage.push_back((at, space, key.clone()));
+                }
+                keys.push((space, key.clone()));
+            }
+        }
+        self.unsynced.push_back((at, keys));
+    }
+
+    /// Drops versions that neither a snapshot nor a crash can bring back.
+    fn collect(&mut self) {
+        let oldest_snapshot = self.snapshots.keys().next().copied();
+        let first_unsynced = self.unsynced.front().map(|(at, _)| at.saturating_sub(1));
+        let floor = oldest_snapshot
+            .into_iter()
+            .chain(first_unsynced)
+            .fold(self.last, u64::min);
+        while self.garbage.front().is_some_and(|(at, _, _)| *at <= floor) {
+            let Some((_, space, key)) = self.garbage.pop_front() else {
+                return;
+            };
+            let map = self.map_mut(space);
+            let is_gone = map.get_mut(&key).is_some_and(|versions| {
+                let seen = versions.iter().filter(|(at, _)| *at <= floor).count();
+                versions.drain(..seen.saturating_sub(1));
+                versions.len() == 1 && versions.iter().all(|(at, v)| *at <= floor && v.is_none())
+            });
+            if is_gone {
+                map.remove(&key);
+            }
+        }
+    }
+}
+
+/// The value of a key as of a batch.
+fn as_of(versions: &Versions, at: u64) -> Option<&Bytes> {
+    let (_, value) = versions.iter().rev().find(|(wrote, _)| *wrote <= at)?;
+    value.as_ref()
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Memory {
+    disk: MemoryDisk,
+}
+
+impl Memory {
+    /// Applies a batch that a crash may take back: what a disk does between write and sync.
+    pub fn apply_unsynced(&mut self, batch: &Batch) {
+        let mut state = self.disk.lock();
+        state.apply(batch);
+        state.collect();
+    }
+}
+
+impl Engine for Memory {
+    type Snapshot = MemorySnapshot;
+
+    fn snapshot(&self) -> MemorySnapshot {
+        self.disk.snapshot()
+    }
+
+    fn commit(&mut self, batch: Batch) -> Result<(), Error> {
+        self.apply_unsynced(&batch);
+        let mut state = self.disk.lock();
+        if !state.is_lazy {
+            state.unsynced.clear();
+        }
+        Ok(())
+    }
+}
+
+/// A fixed state of a [`MemoryDisk`].
+#[derive(Debug)]
+pub struct MemorySnapshot {
+    disk: MemoryDisk,
+    at: u64,
+}
+
+impl Clone for MemorySnapshot {
+    fn clone(&self) -> Self {
+        *self.disk.lock().snapshots.entry(self.at).or_default() += 1;
+        Self {
+            disk: self.disk.clone(),
+            at: self.at,
+        }
+    }
+}
+
+impl Drop for MemorySnapshot {
+    fn drop(&mut self) {
+        let mut state = self.disk.lock();
+        if let Some(count) = state.snapshots.get_mut(&self.at) {
+            *count -= 1;
+            if *count == 0 {
+                state.snapshots.remove(&self.at);
+            }
+        }
+    }
+}
+
+impl Snapshot for MemorySnapshot {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        let state = self.disk.lock();
+        let versions = state.map(space).get(key);
+        Ok(versions
+            .and_then(|versions| as_of(versions, self.at))
+            .cloned())
+    }
+
+    fn range(
+        &self,
+        space: Space,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        if is_void(from, to) {
+            return Ok(());
+        }
+        let mut next: Bound<Vec<u8>> = from.map(<[u8]>::to_vec);
+        loop {
+            // The visitor may read this disk too, so the lock is not held while it runs.
+            let page = self.page(space, &next, to);
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
+            next = Bound::Excluded(last.clone());
+            for (key, value) in page {
+                if visit(&key, value).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+const PAGE: usize = 256;
+
+impl MemorySnapshot {
+    fn page(&self, space: Space, from: &Bound<Vec<u8>>, to: Bound<&[u8]>) -> Vec<(Vec<u8>, Bytes)> {
+        let from = from.as_ref().map(Vec::as_slice);
+        if is_void(from, to) {
+            return Vec::new();
+        }
+        let state = self.disk.lock();
+        let keys = state.map(space).range::<[u8], _>((from, to));
+        keys.filter_map(|(key, versions)| Some((key.clone(), as_of(versions, self.at)?.clone())))
+            .take(PAGE)
+            .collect()
+    }
+}
+
+/// Whether no key can lie between these bounds (`BTreeMap::range` does not take such).
+fn is_void(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Excluded(from) | Bound::Included(from), Bound::Excluded(to))
+        | (Bound::Excluded(from), Bound::Included(to)) => from >= to,
+    }
+}

@@ -1,0 +1,30 @@
+//! Storage: the one door through which every change of a row passes, and the log, digest and engine behind it.
+//!
+//! A change reads the row, stamps or merges, and puts row, log entry, position and digest change into *one* atomic
+//! batch; a batch holds whatever was queued and costs one fsync. Readers see only what is durable.
+//!
+//! This room decides nothing about replication: it does not know peers, quorums, or why a change comes.
+//!
+//! Invariant: what is in a batch is on disk as a whole or not at all (the engine), and the digest in memory is
+//! that of the rows in the last batch (the door).
+
+mod append;
+mod door;
+mod engine;
+mod error;
+mod form;
+mod keys;
+mod memory;
+mod partition;
+mod published;
+mod reader;
+mod stage;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub use door::{Door, OpenOptions, Opened};
+pub use engine::{Batch, Engine, Ops, Snapshot, Space};
+pub use error::Error;
+pub use memory::{Memory, MemoryDisk, MemorySnapshot};
+pub use reader::Reader;

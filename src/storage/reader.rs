@@ -1,0 +1,356 @@
+//! Answers from the last committed state.
+
+use std::ops::{Bound, ControlFlow};
+
+use crate::digest::{Tree, leaf_of, row_hash};
+use crate::model::{
+    Answer, DIGEST_LEAVES, DigestNode, LogItem, LogPage, LogQuery, PartitionId, Position, Row,
+    RowKey,
+};
+
+use super::Error;
+use super::door::{for_each, load_tree};
+use super::engine::{Snapshot, Space};
+use super::form::{self, NameForm, StoredRow};
+use super::keys::{self, Span};
+use super::partition::{Marks, Partition};
+use super::published::Shared;
+
+/// Log entries whose rows are looked up for one page, also if few of them are still there.
+const ENTRIES_MAX: usize = 4096;
+
+/// Rows that one page of a listing or scan looks at, tombstones included.
+const ROWS_MAX: usize = 8192;
+
+/// A way to ask a store; clones are cheap, and each answer is of one committed state.
+#[derive(Debug)]
+pub struct Reader<S> {
+    shared: Shared<S>,
+    partition_count: u16,
+}
+
+impl<S> Clone for Reader<S> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            partition_count: self.partition_count,
+        }
+    }
+}
+
+/// Why a question cannot be answered.
+#[derive(Clone, Copy, Debug)]
+struct Unreadable(&'static str);
+
+const NOT_HERE: Unreadable = Unreadable("this node does not hold the partition");
+
+impl From<Error> for Unreadable {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Corrupt { what } | Error::Foreign { what } => Self(what),
+            Error::Engine { deed, .. } | Error::File { deed, .. } => Self(deed),
+            Error::Stopped => Self("the store has stopped"),
+        }
+    }
+}
+
+impl<S: Snapshot> Reader<S> {
+    pub(super) fn new(shared: Shared<S>, partition_count: u16) -> Self {
+        Self {
+            shared,
+            partition_count,
+        }
+    }
+
+    /// Answers a question; blocks on the disk.
+    pub fn answer(&self, query: &crate::model::Query) -> Answer {
+        use crate::model::Query;
+        let answer = match query {
+            Query::Rows(rows) => self.rows(rows),
+            Query::Log(query) => self.log(query),
+            Query::Digest { partition, nodes } => self.digest(*partition, nodes),
+            Query::Leaf {
+                partition,
+                leaf,
+                after,
+                rows_max,
+            } => self.leaf(*partition, *leaf, after.as_ref(), *rows_max),
+            Query::Scan {
+                partition,
+                after,
+                rows_max,
+                bytes_max,
+            } => self.scan(*partition, after.as_ref(), *rows_max, *bytes_max),
+        };
+        answer.unwrap_or_else(|Unreadable(reason)| Answer::Unreadable { reason })
+    }
+
+    /// The digest of everything in a partition; nothing if it is not here.
+    pub fn root(&self, partition: PartitionId) -> Option<u128> {
+        let published = self.shared.read();
+        Some(published.partitions.get(&partition)?.tree.root())
+    }
+
+    /// The hashes of the children of a node of a partition's digest; nothing for a leaf or if it is not here.
+    pub fn children(&self, partition: PartitionId, node: DigestNode) -> Option<Vec<u128>> {
+        let published = self.shared.read();
+        published.partitions.get(&partition)?.tree.children(node)
+    }
+
+    /// Recomputes the digests of all partitions from their rows, and says which differ from those that are
+    /// stored or in memory. It reads everything: for tests and scrubbing.
+    ///
+    /// # Errors
+    /// A record is damaged or the engine fails.
+    pub fn verify_digests(&self) -> Result<Vec<PartitionId>, Error> {
+        let (snapshot, trees) = {
+            let published = self.shared.read();
+            let partitions = published.partitions.iter();
+            let trees: Vec<_> = partitions
+                .map(|(id, known)| (*id, known.tree.clone()))
+                .collect();
+            (published.snapshot.clone(), trees)
+        };
+        let mut wrong = Vec::new();
+        for (partition, tree) in trees {
+            let stored = load_tree(&snapshot, partition)?;
+            let computed = self.compute_tree(&snapshot, partition)?;
+            if tree != stored || tree != computed {
+                wrong.push(partition);
+            }
+        }
+        Ok(wrong)
+    }
+
+    /// Visits every row of a partition in order, tombstones included: for tests, checks and backups.
+    ///
+    /// # Errors
+    /// A record is damaged or the engine fails.
+    pub fn for_each_row(
+        &self,
+        partition: PartitionId,
+        mut visit: impl FnMut(RowKey, Row),
+    ) -> Result<(), Error> {
+        let snapshot = self.shared.read().snapshot.clone();
+        let span = keys::partition_rows(partition, self.partition_count);
+        for_each(&snapshot, Space::Rows, &span, |key, value| {
+            let (key, stored) = open_row(key, value)?;
+            visit(key, stored.row);
+            Ok(())
+        })
+    }
+
+    fn compute_tree(&self, snapshot: &S, partition: PartitionId) -> Result<Tree, Error> {
+        let mut tree = Tree::new();
+        let span = keys::partition_rows(partition, self.partition_count);
+        for_each(snapshot, Space::Rows, &span, |key, value| {
+            let (key, stored) = open_row(key, value)?;
+            tree.add(
+                leaf_of(&key, self.partition_count),
+                row_hash(&key, &stored.row),
+            );
+            Ok(())
+        })?;
+        Ok(tree)
+    }
+
+    /// A snapshot, and what goes with it of a partition.
+    fn view<T>(
+        &self,
+        partition: PartitionId,
+        take: impl FnOnce(&Partition) -> T,
+    ) -> Result<(S, T), Unreadable> {
+        let published = self.shared.read();
+        let known = published.partitions.get(&partition).ok_or(NOT_HERE)?;
+        Ok((published.snapshot.clone(), take(&known.partition)))
+    }
+
+    fn rows(&self, rows: &[RowKey]) -> Result<Answer, Unreadable> {
+        let snapshot = {
+            let published = self.shared.read();
+            let is_here = rows.iter().all(|key| {
+                let partition = key.partition(self.partition_count);
+                published.partitions.contains_key(&partition)
+            });
+            if !is_here {
+                return Err(NOT_HERE);
+            }
+            published.snapshot.clone()
+        };
+        let found: Result<Vec<_>, Error> = rows.iter().map(|key| load(&snapshot, key)).collect();
+        Ok(Answer::Rows(found?))
+    }
+
+    fn log(&self, query: &LogQuery) -> Result<Answer, Unreadable> {
+        let (snapshot, marks) = self.view(query.partition, |known| known.marks(query.actor))?;
+        let Marks { reach, trimmed, .. } = marks;
+        let head = reach.applied;
+        let end = query.upto.min(head);
+        let span = keys::log_span(query.partition, query.actor, query.after.max(trimmed), end);
+        let mut items: Vec<LogItem> = Vec::new();
+        let (mut bytes, mut entries) = (0, 0);
+        let mut stopped_at = None;
+        let mut outcome: Result<(), Error> = Ok(());
+        let mut visit = |key: &[u8], value: &[u8]| -> Result<bool, Error> {
+            let n = keys::parse_number(key).unwrap_or(0);
+            let name: NameForm = form::open(Space::Log, key, value)?;
+            let key = name.into_key(query.partition);
+            if let Some(row) = load(&snapshot, &key)? {
+                let item = LogItem { n, key, row };
+                bytes += item.size();
+                items.push(item);
+            }
+            entries += 1;
+            let is_full = bytes >= query.bytes_max || entries >= ENTRIES_MAX;
+            if is_full {
+                stopped_at = Some(n);
+            }
+            Ok(is_full)
+        };
+        if end > query.after.max(trimmed) {
+            snapshot.range(
+                Space::Log,
+                span.start(),
+                span.end(),
+                &mut |key, value| match visit(key, &value) {
+                    Ok(false) => ControlFlow::Continue(()),
+                    Ok(true) => ControlFlow::Break(()),
+                    Err(error) => {
+                        outcome = Err(error);
+                        ControlFlow::Break(())
+                    }
+                },
+            )?;
+            outcome?;
+        }
+        let to = stopped_at.unwrap_or(end).max(query.after);
+        Ok(Answer::Log(LogPage {
+            to,
+            complete: to == head && reach.complete == head && trimmed <= query.after,
+            trimmed,
+            items,
+        }))
+    }
+
+    fn digest(&self, partition: PartitionId, nodes: &[DigestNode]) -> Result<Answer, Unreadable> {
+        let published = self.shared.read();
+        let known = published.partitions.get(&partition).ok_or(NOT_HERE)?;
+        let hashes: Option<Vec<_>> = nodes
+            .iter()
+            .map(|node| known.tree.children(*node))
+            .collect();
+        Ok(Answer::Digest {
+            position: known.partition.position(),
+            hashes: hashes.ok_or(Unreadable("there is no such node in a digest"))?,
+        })
+    }
+
+    fn leaf(
+        &self,
+        partition: PartitionId,
+        leaf: u16,
+        after: Option<&RowKey>,
+        rows_max: usize,
+    ) -> Result<Answer, Unreadable> {
+        if leaf >= DIGEST_LEAVES {
+            return Err(Unreadable("there is no such leaf in a digest"));
+        }
+        let (snapshot, position): (S, Position) = self.view(partition, Partition::position)?;
+        let span = keys::leaf_rows(partition, self.partition_count, leaf);
+        let rows_max = rows_max.clamp(1, ROWS_MAX);
+        let mut rows = Vec::new();
+        let mut more = false;
+        visit_rows(&snapshot, &span, after, |key, stored| {
+            if rows.len() == rows_max {
+                more = true;
+                return ControlFlow::Break(());
+            }
+            rows.push((key, stored.row.summary()));
+            ControlFlow::Continue(())
+        })?;
+        Ok(Answer::Leaf {
+            position,
+            rows,
+            more,
+        })
+    }
+
+    fn scan(
+        &self,
+        partition: PartitionId,
+        after: Option<&RowKey>,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<Answer, Unreadable> {
+        let (snapshot, ()) = self.view(partition, |_| ())?;
+        let span = keys::partition_rows(partition, self.partition_count);
+        let mut rows: Vec<(RowKey, Row)> = Vec::new();
+        let mut next = None;
+        let (mut bytes, mut looked_at) = (0, 0);
+        visit_rows(&snapshot, &span, after, |key, stored| {
+            looked_at += 1;
+            let last = key.clone();
+            if !stored.row.is_tombstone() {
+                bytes += key.size() + stored.row.size();
+                rows.push((key, stored.row));
+            }
+            let is_full =
+                rows.len() >= rows_max.max(1) || bytes >= bytes_max || looked_at >= ROWS_MAX;
+            if is_full {
+                next = Some(last);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(Answer::Scan { rows, next })
+    }
+}
+
+fn open_row(key: &[u8], value: &[u8]) -> Result<(RowKey, StoredRow), Error> {
+    let stored = form::open_row(key, value)?;
+    let key = keys::parse_row(key).ok_or(Error::Corrupt {
+        what: "the name of a row is damaged",
+    })?;
+    Ok((key, stored))
+}
+
+fn load<S: Snapshot>(snapshot: &S, key: &RowKey) -> Result<Option<Row>, Error> {
+    let stored = keys::row(key);
+    let Some(value) = snapshot.get(Space::Rows, &stored)? else {
+        return Ok(None);
+    };
+    Ok(Some(form::open_row(&stored, &value)?.row))
+}
+
+/// Visits the rows of a range that come after a row, in order.
+fn visit_rows<S: Snapshot>(
+    snapshot: &S,
+    span: &Span,
+    after: Option<&RowKey>,
+    mut visit: impl FnMut(RowKey, StoredRow) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    let after = after.map(keys::row).filter(|after| *after >= span.from);
+    let start = match &after {
+        Some(after) => Bound::Excluded(after.as_slice()),
+        None => span.start(),
+    };
+    if let (Some(after), Some(to)) = (&after, &span.to)
+        && after >= to
+    {
+        return Ok(());
+    }
+    let mut outcome = Ok(());
+    snapshot.range(
+        Space::Rows,
+        start,
+        span.end(),
+        &mut |key, value| match open_row(key, &value) {
+            Ok((key, stored)) => visit(key, stored),
+            Err(error) => {
+                outcome = Err(error);
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    outcome
+}

@@ -1,0 +1,442 @@
+//! What changes do, one by one: refusals first, then rows, log entries, marks, graves and digest together.
+
+use bytes::Bytes;
+
+use crate::digest::{leaf_of, row_hash};
+use crate::hlc::Ahead;
+use crate::model::{
+    Actor, Change, Dot, Effect, LogItem, PartitionId, Position, Row, RowKey, Timestamp, Token,
+    Wall, WriteOp,
+};
+
+use super::engine::{Engine, Snapshot, Space};
+use super::form::{self, NameForm, StoredRow};
+use super::keys::{self, KEY_BYTES_MAX};
+use super::partition::Marks;
+use super::{Door, Error};
+
+/// Longest value that a peer may send, whatever the limits say: limits refuse clients' writes, never merges,
+/// lest replicas with different limits stay different.
+const VALUE_BYTES_MAX: usize = 16 << 20;
+
+/// A reason to refuse a change.
+pub(super) type Refusal = &'static str;
+
+pub(super) const NOT_HERE: Refusal = "this node does not hold the partition";
+
+impl<E: Engine> Door<E> {
+    pub(super) fn stage_one(&mut self, wall: Wall, change: &Change) -> Result<Effect, Error> {
+        match change {
+            Change::Write { key, op, above } => self.write(wall, key, op, *above),
+            Change::Append {
+                partition,
+                actor,
+                from,
+                to,
+                complete_from,
+                items,
+            } => {
+                let piece = super::append::Piece {
+                    partition: *partition,
+                    actor: *actor,
+                    from: *from,
+                    to: *to,
+                    complete_from: *complete_from,
+                    items,
+                };
+                self.append(wall, piece)
+            }
+            Change::Repair { key, row } => self.repair(wall, key, row),
+            Change::Forget { key, expected } => self.forget(key, *expected),
+            Change::Raise {
+                partition,
+                position,
+            } => Ok(self.raise(*partition, position)),
+            Change::Trim {
+                partition,
+                actor,
+                to,
+            } => self.trim(*partition, *actor, *to),
+            Change::Collect { partition, floor } => self.collect(*partition, floor),
+            Change::Serve { partition } => Ok(self.serve(*partition)),
+        }
+    }
+
+    fn write(
+        &mut self,
+        wall: Wall,
+        key: &RowKey,
+        op: &WriteOp,
+        above: Timestamp,
+    ) -> Result<Effect, Error> {
+        let partition = match self.check_write(key, op) {
+            Ok(partition) => partition,
+            Err(reason) => return Ok(Effect::Refused { reason }),
+        };
+        let actor = self.actor;
+        let marks = self.marks(partition, actor);
+        let Some(n) = marks.reach.applied.checked_add(1) else {
+            return Ok(Effect::Refused {
+                reason: "the log is at its end",
+            });
+        };
+        let old = self.load(key)?;
+        let floor = old
+            .as_ref()
+            .map_or(above, |old| old.row.summary().timestamp.max(above));
+        let timestamp = self.clock.stamp(wall, floor);
+        if timestamp <= floor {
+            return Ok(Effect::Refused {
+                reason: "no timestamp is above the row's",
+            });
+        }
+
+        let written = Row::write(op, timestamp, Dot { actor, n });
+        let (row, mut entries) = match &old {
+            Some(old) => {
+                let mut row = old.row.clone();
+                let has_won = row.merge(&written);
+                assert!(has_won, "a write wins over what it replaces");
+                (row, old.entries.clone())
+            }
+            None => (written, Vec::new()),
+        };
+        self.log(partition, Dot { actor, n }, key, &mut entries)?;
+        self.store(
+            partition,
+            key,
+            old.as_ref(),
+            Some(StoredRow {
+                row: row.clone(),
+                entries,
+            }),
+        )?;
+        self.change_marks(partition, actor, |marks| {
+            // An own log that came back from elsewhere (this disk is an old copy) may have holes.
+            if marks.reach.complete == marks.reach.applied {
+                marks.reach.complete = n;
+            }
+            marks.reach.applied = n;
+        });
+        self.hold_log_bytes(partition, actor)?;
+        Ok(Effect::Written {
+            partition,
+            item: LogItem {
+                n,
+                key: key.clone(),
+                row,
+            },
+        })
+    }
+
+    fn repair(&mut self, wall: Wall, key: &RowKey, row: &Row) -> Result<Effect, Error> {
+        let partition = match self.check_merge(key, row) {
+            Ok(partition) => partition,
+            Err(reason) => return Ok(Effect::Refused { reason }),
+        };
+        let summary = row.summary();
+        if let Err(Ahead { seen, .. }) = self.clock.observe(wall, summary.timestamp) {
+            return Ok(Effect::Early {
+                partition,
+                timestamp: seen,
+            });
+        }
+        let old = self.load(key)?;
+        if old.as_ref().is_some_and(|old| is_forged(&old.row, row)) {
+            return Ok(Effect::Refused { reason: FORGED });
+        }
+        let merged = match &old {
+            None if self.is_covered(partition, row) => None,
+            None => Some(StoredRow {
+                row: row.clone(),
+                entries: Vec::new(),
+            }),
+            Some(old) => {
+                let mut merged = old.clone();
+                merged.row.merge(row);
+                Some(merged)
+            }
+        };
+        let summary = merged.as_ref().map(|merged| merged.row.summary());
+        if merged != old {
+            self.store(partition, key, old.as_ref(), merged)?;
+        }
+        Ok(Effect::Repaired { summary })
+    }
+
+    fn forget(&mut self, key: &RowKey, expected: Dot) -> Result<Effect, Error> {
+        let partition = match self.check_key(key) {
+            Ok(partition) => partition,
+            Err(reason) => return Ok(Effect::Refused { reason }),
+        };
+        let old = self.load(key)?;
+        if let Some(old) = old.filter(|old| old.row.summary().dot == expected) {
+            self.remove(partition, key, &old)?;
+        }
+        Ok(Effect::Done)
+    }
+
+    /// Takes over a peer's position. Between the old mark and the new one this log has holes, so it is
+    /// not read from there any more, also where only `complete` rises: an entry that was passed over
+    /// for a later one which is not here yet would be missing.
+    fn raise(&mut self, partition: PartitionId, position: &Position) -> Effect {
+        if !self.partitions.contains_key(&partition) {
+            return Effect::Refused { reason: NOT_HERE };
+        }
+        for (actor, theirs) in &position.0 {
+            if theirs.complete <= self.marks(partition, *actor).reach.complete {
+                continue;
+            }
+            self.change_marks(partition, *actor, |marks| {
+                marks.reach.complete = theirs.complete;
+                marks.reach.applied = marks.reach.applied.max(theirs.complete);
+                marks.trimmed = marks.trimmed.max(theirs.complete);
+            });
+        }
+        Effect::Done
+    }
+
+    fn serve(&mut self, partition: PartitionId) -> Effect {
+        let Some(known) = self.partitions.get_mut(&partition) else {
+            return Effect::Refused { reason: NOT_HERE };
+        };
+        if !known.is_serving {
+            known.is_serving = true;
+            self.dirty_partitions.insert(partition);
+        }
+        Effect::Done
+    }
+
+    fn check_key(&self, key: &RowKey) -> Result<PartitionId, Refusal> {
+        if key.key.is_empty() {
+            return Err("the key is empty");
+        }
+        if key.key.len() > KEY_BYTES_MAX || key.subkey.len() > KEY_BYTES_MAX {
+            return Err("the key is too long");
+        }
+        if key.token != Token::of(&key.key) {
+            return Err("the token is not the key's");
+        }
+        let partition = key.partition(self.partition_count);
+        if !self.partitions.contains_key(&partition) {
+            return Err(NOT_HERE);
+        }
+        Ok(partition)
+    }
+
+    fn check_write(&self, key: &RowKey, op: &WriteOp) -> Result<PartitionId, Refusal> {
+        let partition = self.check_key(key)?;
+        let key_bytes_max = self.limits.key_bytes_max;
+        if key.key.len() > key_bytes_max || key.subkey.len() > key_bytes_max {
+            return Err("the key is too long");
+        }
+        let value_bytes = match op {
+            WriteOp::Put(value) => value.len(),
+            WriteOp::Delete => 0,
+        };
+        if value_bytes > self.limits.value_bytes_max.min(VALUE_BYTES_MAX) {
+            return Err("the value is too long");
+        }
+        Ok(partition)
+    }
+
+    pub(super) fn check_merge(&self, key: &RowKey, row: &Row) -> Result<PartitionId, Refusal> {
+        let partition = self.check_key(key)?;
+        let Row::Register(version) = row;
+        if version.value.as_ref().map_or(0, Bytes::len) > VALUE_BYTES_MAX {
+            return Err("the value is too long");
+        }
+        Ok(partition)
+    }
+
+    /// Whether every version in this state was here once: if the row is absent, it was deleted and collected.
+    pub(super) fn is_covered(&self, partition: PartitionId, row: &Row) -> bool {
+        let dots = row.dots();
+        dots.iter()
+            .all(|dot| dot.n <= self.marks(partition, dot.actor).reach.complete)
+    }
+
+    pub(super) fn marks(&self, partition: PartitionId, actor: Actor) -> Marks {
+        self.partitions
+            .get(&partition)
+            .map(|known| known.marks(actor))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn change_marks(
+        &mut self,
+        partition: PartitionId,
+        actor: Actor,
+        change: impl FnOnce(&mut Marks),
+    ) {
+        let Some(known) = self.partitions.get_mut(&partition) else {
+            return;
+        };
+        let marks = known.logs.entry(actor).or_default();
+        let before = *marks;
+        change(marks);
+        assert!(
+            marks.reach.applied >= before.reach.applied
+                && marks.reach.complete >= before.reach.complete,
+            "positions never go back"
+        );
+        assert!(
+            marks.reach.complete <= marks.reach.applied,
+            "what is complete is applied"
+        );
+        if *marks != before {
+            self.dirty.insert((partition, actor));
+        }
+    }
+
+    /// A stored value, as staged.
+    pub(super) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        match self.staged.ops(space).get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.snapshot.get(space, key),
+        }
+    }
+
+    /// A row, as staged, with the log entries that still name it.
+    pub(super) fn load(&self, key: &RowKey) -> Result<Option<StoredRow>, Error> {
+        let stored = keys::row(key);
+        let Some(value) = self.get(Space::Rows, &stored)? else {
+            return Ok(None);
+        };
+        let mut row = form::open_row(&stored, &value)?;
+        let partition = key.partition(self.partition_count);
+        row.entries
+            .retain(|(actor, n)| *n > self.marks(partition, *actor).trimmed);
+        Ok(Some(row))
+    }
+
+    /// Replaces a row, and with it its grave and its share in the digest.
+    pub(super) fn store(
+        &mut self,
+        partition: PartitionId,
+        key: &RowKey,
+        old: Option<&StoredRow>,
+        new: Option<StoredRow>,
+    ) -> Result<(), Error> {
+        let old_row = old.map(|old| &old.row);
+        let new_row = new.as_ref().map(|new| &new.row);
+        self.change_grave(partition, key, old_row, new_row)?;
+        let share = |row: Option<&Row>| row.map_or(0, |row| row_hash(key, row));
+        let delta = share(new_row).wrapping_sub(share(old_row));
+        if delta != 0 {
+            let leaf = leaf_of(key, self.partition_count);
+            let sum = self.leaves.entry((partition, leaf)).or_default();
+            *sum = sum.wrapping_add(delta);
+        }
+        let stored = keys::row(key);
+        match new {
+            Some(new) => {
+                let value = form::seal_row(&stored, new)?;
+                self.staged.put(Space::Rows, stored, value);
+            }
+            None => self.staged.remove(Space::Rows, stored),
+        }
+        Ok(())
+    }
+
+    /// Removes a row with everything that names it.
+    pub(super) fn remove(
+        &mut self,
+        partition: PartitionId,
+        key: &RowKey,
+        old: &StoredRow,
+    ) -> Result<(), Error> {
+        for (actor, n) in &old.entries {
+            self.unlog(
+                partition,
+                Dot {
+                    actor: *actor,
+                    n: *n,
+                },
+                key,
+            )?;
+        }
+        self.store(partition, key, Some(old), None)
+    }
+
+    fn change_grave(
+        &mut self,
+        partition: PartitionId,
+        key: &RowKey,
+        old: Option<&Row>,
+        new: Option<&Row>,
+    ) -> Result<(), Error> {
+        let grave = |row: Option<&Row>| {
+            row.filter(|row| row.is_tombstone())
+                .map(|row| row.summary().dot)
+        };
+        let (old, new) = (grave(old), grave(new));
+        if old == new {
+            return Ok(());
+        }
+        if let Some(dot) = old {
+            self.staged
+                .remove(Space::Meta, keys::grave(partition, dot.actor, dot.n));
+        }
+        if let Some(dot) = new {
+            let stored = keys::grave(partition, dot.actor, dot.n);
+            let value = form::seal(Space::Meta, &stored, &NameForm::of(key))?;
+            self.staged.put(Space::Meta, stored, value);
+        }
+        Ok(())
+    }
+
+    /// Puts a log entry that names a row, in place of that actor's older one. An entry older than one
+    /// that is there already is not needed.
+    pub(super) fn log(
+        &mut self,
+        partition: PartitionId,
+        dot: Dot,
+        key: &RowKey,
+        entries: &mut Vec<(Actor, u64)>,
+    ) -> Result<(), Error> {
+        let older = entries
+            .iter()
+            .find(|(actor, _)| *actor == dot.actor)
+            .copied();
+        match older {
+            Some((_, n)) if n >= dot.n => return Ok(()),
+            Some((actor, n)) => self.unlog(partition, Dot { actor, n }, key)?,
+            None => {}
+        }
+        entries.retain(|(actor, _)| *actor != dot.actor);
+        entries.push((dot.actor, dot.n));
+        entries.sort_unstable();
+        let stored = keys::log(partition, dot.actor, dot.n);
+        let value = form::seal(Space::Log, &stored, &NameForm::of(key))?;
+        let bytes = entry_bytes(&stored, &value);
+        self.staged.put(Space::Log, stored, value);
+        self.change_marks(partition, dot.actor, |marks| marks.bytes += bytes);
+        Ok(())
+    }
+
+    /// Removes a log entry that names a row.
+    fn unlog(&mut self, partition: PartitionId, dot: Dot, key: &RowKey) -> Result<(), Error> {
+        let stored = keys::log(partition, dot.actor, dot.n);
+        // As long as it was when it was put, for the name is the same.
+        let value = form::seal(Space::Log, &stored, &NameForm::of(key))?;
+        let bytes = entry_bytes(&stored, &value);
+        self.staged.remove(Space::Log, stored);
+        self.change_marks(partition, dot.actor, |marks| {
+            marks.bytes = marks.bytes.saturating_sub(bytes);
+        });
+        Ok(())
+    }
+}
+
+pub(super) const FORGED: Refusal = "two different changes carry the same dot";
+
+/// Whether two states claim to be the same change and are not. Neither may then win silently.
+pub(super) fn is_forged(mine: &Row, theirs: &Row) -> bool {
+    mine.summary().dot == theirs.summary().dot && mine != theirs
+}
+
+/// Bytes that an entry counts in its log.
+pub(super) fn entry_bytes(key: &[u8], value: &[u8]) -> u64 {
+    u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX)
+}
