@@ -13,7 +13,7 @@ use super::world::{Event, World};
 
 /// A node may answer so much later than the deadline, in microseconds.
 const LATE_MAX: u64 = 1_000_000;
-/// A node that is down does not answer at all; the client gives up so long after its deadline.
+/// A client of a live node waits so long after its deadline.
 const PATIENCE: u64 = 1_200_000;
 
 /// What a client does in the end, when faults are over.
@@ -198,7 +198,7 @@ impl World {
         operation: Operation,
         listing: Option<KeyspaceId>,
     ) {
-        let deadline = self.now + self.rng.u64(1_000_000..=4_000_000);
+        let deadline = self.now + self.rng.u64(200_000..=2_000_000);
         if let Some(client) = self.clients.get_mut(client) {
             client.pending = Some(Pending {
                 op,
@@ -216,7 +216,7 @@ impl World {
             deadline,
         };
         self.schedule(arrives, request);
-        self.schedule(deadline + PATIENCE, Event::GiveUp { client, op });
+        self.schedule(deadline, Event::GiveUp { client, op });
     }
 
     fn region_of_client(&self, client: usize) -> Option<RegionId> {
@@ -314,8 +314,13 @@ impl World {
         let Some(pending) = self.pending(index, op).cloned() else {
             return;
         };
-        if let Some((node, life)) = pending.asked
-            && self.life_of(node) == Some(life)
+        let is_live = pending.asked.is_some_and(|(node, life)| self.life_of(node) == Some(life));
+        if is_live && self.now < pending.deadline + PATIENCE {
+            let at = pending.deadline + PATIENCE;
+            return self.schedule(at, Event::GiveUp { client: index, op });
+        }
+        if let Some((node, _)) = pending.asked
+            && is_live
             && !self.was_paused_since(node, pending.deadline.saturating_sub(LATE_MAX))
         {
             let words = format!("n{node} never answered operation {op} of client {index}");

@@ -213,7 +213,7 @@ fn profile(rng: &mut Rng) -> Profile {
     Profile {
         kinds,
         fault_every: rng.u64(100_000..=1_500_000),
-        fault_phase: rng.u64(4_000_000..=16_000_000),
+        fault_phase: rng.u64(5_000_000..=20_000_000),
         drop_ppm: chance(rng, 40_000),
         duplicate_ppm: chance(rng, 40_000),
         reorder_ppm: chance(rng, 40_000),
@@ -221,7 +221,7 @@ fn profile(rng: &mut Rng) -> Profile {
         is_encoded: rng.u8(0..4) == 0,
         sync_micros_max: rng.u64(200..=5_000),
         slow_sync_ppm: chance(rng, 20_000),
-        clients: rng.usize(1..=4),
+        clients: rng.usize(1..=8),
         think: rng.u64(2_000..=60_000),
         value_bytes_max: rng.usize(8..=300),
         read_percent: rng.u8(20..=60),

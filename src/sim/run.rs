@@ -183,7 +183,7 @@ fn check_rest(world: &World) -> Result<(), (&'static str, String)> {
         }
     }
     let dumps = dumps(world)?;
-    check::history(world.history.records(), &state(&dumps))
+    check::history(world.history.records(), &state(&dumps), &world.checks.tombstones())
 }
 
 fn check_finals(
@@ -206,7 +206,7 @@ fn check_finals(
         expected.entry(dump.region).or_default().extend(rows);
     }
     let records = world.history.records();
-    check::history(records, &state(&dumps))?;
+    check::history(records, &state(&dumps), &world.checks.tombstones())?;
     check::after_rest(records, since, &listings, &expected)?;
     let (last, what) = world.checks.last_traffic();
     if since < last {

@@ -15,6 +15,8 @@ const ROW_BYTES_MAX: usize = 4_096;
 #[derive(Debug)]
 pub(super) struct Bounds {
     in_flight_max: usize,
+    /// Of queues that count bytes (`…_bytes`).
+    bytes_max: usize,
 }
 
 impl Bounds {
@@ -24,6 +26,7 @@ impl Bounds {
         let window = limits.window_bytes_max + limits.batch_bytes_max + ROW_BYTES_MAX;
         Self {
             in_flight_max: 4 * window,
+            bytes_max: 4 * window + limits.recent_bytes_max + ROW_BYTES_MAX,
         }
     }
 
@@ -50,8 +53,9 @@ impl Bounds {
         if QUEUED_MAX < queued {
             return Err(format!("{queued} changes wait for the disk of n{node}"));
         }
-        match view.queues.iter().find(|(_, length)| ENTRIES_MAX < *length) {
-            Some((name, length)) => Err(format!("queue {name} of n{node} holds {length} entries")),
+        let limit = |name: &str| if name.ends_with("_bytes") { self.bytes_max } else { ENTRIES_MAX };
+        match view.queues.iter().find(|(name, length)| limit(name) < *length) {
+            Some((name, length)) => Err(format!("queue {name} of n{node} holds {length}")),
             None => Ok(()),
         }
     }

@@ -5,9 +5,15 @@ use std::collections::BTreeMap;
 use crate::model::{Row, RowKey};
 use crate::sim::history::{Ending, Record};
 
-/// No key may end with something older than an acknowledged put, and none with nothing after one, unless an
-/// acknowledged or unanswered delete may have won.
-pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result<(), String> {
+use super::Tombstones;
+
+/// No key may end with something older than an acknowledged write; and with nothing only if a later delete was
+/// stamped, acknowledged or not.
+pub(super) fn check(
+    records: &[Record],
+    state: &BTreeMap<RowKey, Row>,
+    tombstones: &Tombstones,
+) -> Result<(), String> {
     for record in records {
         let Ending::Written(written) = &record.ending else {
             continue;
@@ -19,7 +25,9 @@ pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result
                 }
             }
             None => {
-                if !written.is_tombstone && !may_be_deleted_after(records, record) {
+                let grave = tombstones.get(&record.key);
+                let is_deleted = grave.is_some_and(|grave| grave.is_newer_than(written));
+                if !written.is_tombstone && !is_deleted {
                     return Err(format!("nothing is left of {record:?}"));
                 }
             }
@@ -28,40 +36,28 @@ pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result
     Ok(())
 }
 
-fn may_be_deleted_after(records: &[Record], put: &Record) -> bool {
-    let Ending::Written(written) = &put.ending else {
-        return true;
-    };
-    let deletes = records.iter().filter(|other| {
-        other.key == put.key && other.action == crate::sim::history::Action::Delete
-    });
-    deletes.into_iter().any(|delete| match &delete.ending {
-        Ending::Written(deleted) => deleted.is_newer_than(written),
-        Ending::Pending | Ending::Unknown => true,
-        Ending::Failed | Ending::Read(_) => false,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{delete, key, put, row};
+    use super::super::samples::{delete, key, put, row, summary};
     use super::*;
 
     #[test]
     fn a_lost_write_is_found() {
         let records = [put("a", 1, (1, 2)), put("a", 2, (3, 4))];
+        let none = Tombstones::new();
         let state = |n| [(key("a"), row(n, Some(n)))].into();
-        assert!(check(&records, &state(2)).is_ok());
-        assert!(check(&records, &state(3)).is_ok());
-        assert!(check(&records, &state(1)).is_err());
-        assert!(check(&records, &BTreeMap::new()).is_err());
+        assert!(check(&records, &state(2), &none).is_ok());
+        assert!(check(&records, &state(3), &none).is_ok());
+        assert!(check(&records, &state(1), &none).is_err());
+        assert!(check(&records, &BTreeMap::new(), &none).is_err());
     }
 
     #[test]
     fn a_delete_explains_an_absent_row() {
         let records = [put("a", 1, (1, 2)), delete("a", 2, (3, 4))];
-        assert!(check(&records, &BTreeMap::new()).is_ok());
+        let stamped = |n| [(key("a"), summary(n, true))].into();
+        assert!(check(&records, &BTreeMap::new(), &stamped(2)).is_ok());
         let records = [delete("a", 1, (1, 2)), put("a", 2, (3, 4))];
-        assert!(check(&records, &BTreeMap::new()).is_err());
+        assert!(check(&records, &BTreeMap::new(), &stamped(1)).is_err());
     }
 }

@@ -19,7 +19,7 @@ mod unique;
 
 use std::collections::BTreeMap;
 
-use crate::model::{Effect, PartitionId, PartitionState, Position, RegionId, Row, RowKey};
+use crate::model::{Effect, PartitionId, PartitionState, Position, RegionId, Row, RowKey, Summary};
 use crate::protocol::{Message, Ticket, View};
 
 use super::cluster::{Cluster, NodeIndex};
@@ -146,6 +146,11 @@ impl Checks {
         self.hold("bounds", result);
     }
 
+    /// The greatest tombstone ever stamped for each row.
+    pub(crate) fn tombstones(&self) -> Tombstones {
+        self.unique.tombstones()
+    }
+
     /// When data last went between nodes to catch up or to repair.
     pub(crate) fn last_traffic(&self) -> (u64, &'static str) {
         self.quiet.last()
@@ -157,6 +162,9 @@ impl Checks {
     }
 }
 
+/// The greatest tombstone ever stamped for each row: what explains that a row is gone.
+pub(crate) type Tombstones = BTreeMap<RowKey, Summary>;
+
 /// Checks replicas that have come to rest.
 pub(crate) fn at_rest(dumps: &[Dump]) -> Result<(), (&'static str, String)> {
     converge::check(dumps).map_err(|words| ("converge", words))?;
@@ -167,10 +175,11 @@ pub(crate) fn at_rest(dumps: &[Dump]) -> Result<(), (&'static str, String)> {
 pub(crate) fn history(
     records: &[Record],
     state: &BTreeMap<RowKey, Row>,
+    tombstones: &Tombstones,
 ) -> Result<(), (&'static str, String)> {
-    reads::check(records).map_err(|words| ("reads", words))?;
+    reads::check(records, tombstones).map_err(|words| ("reads", words))?;
     honest::check(records, state).map_err(|words| ("honest", words))?;
-    durable::check(records, state).map_err(|words| ("durable", words))?;
+    durable::check(records, state, tombstones).map_err(|words| ("durable", words))?;
     deletes::check(records, state).map_err(|words| ("deletes", words))
 }
 

@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{Level, RegionId, RowKey, Summary};
 use crate::sim::history::{Ending, Record};
 
+use super::Tombstones;
+
 /// A region's knowledge of a key: from this time on, reads show at least this version.
 type Floors = Vec<(u64, Summary)>;
 
 /// Checks every quorum read.
-pub(super) fn check(records: &[Record]) -> Result<(), String> {
+pub(super) fn check(records: &[Record], tombstones: &Tombstones) -> Result<(), String> {
     let regions: BTreeSet<RegionId> = records.iter().map(|record| record.region).collect();
     let floors = floors(records, &regions);
     for record in records {
@@ -30,8 +32,11 @@ pub(super) fn check(records: &[Record]) -> Result<(), String> {
             };
             let is_behind = match read {
                 Some(seen) => floor.is_newer_than(&seen.summary),
-                // A tombstone may have been collected.
-                None => !floor.is_tombstone,
+                // A tombstone may have been collected, also one of a delete that was never answered.
+                None => {
+                    let grave = tombstones.get(&record.key);
+                    !floor.is_tombstone && !grave.is_some_and(|grave| grave.is_newer_than(&floor))
+                }
             };
             if is_behind {
                 return Err(format!("{record:?} is behind {floor:?} of region {region:?}"));
@@ -86,8 +91,12 @@ fn floor_at(
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{delete, put, read, read_nothing};
+    use super::super::samples::{delete, key, put, read, read_nothing, summary};
     use super::*;
+
+    fn check(records: &[Record]) -> Result<(), String> {
+        super::check(records, &Tombstones::new())
+    }
 
     #[test]
     fn a_read_that_misses_a_finished_write_is_found() {
@@ -111,6 +120,14 @@ mod tests {
         assert!(check(&records).is_ok());
         let records = [delete("a", 2, (1, 2)), read("a", 1, (3, 4))];
         assert!(check(&records).is_err());
+    }
+
+    #[test]
+    fn a_delete_that_was_never_answered_explains_an_absent_row() {
+        let records = [put("a", 1, (1, 2)), read_nothing("a", (3, 4))];
+        assert!(check(&records).is_err());
+        let stamped = [(key("a"), summary(2, true))].into();
+        assert!(super::check(&records, &stamped).is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Dot, PartitionId, Row, RowKey, Version};
+use crate::model::{Dot, PartitionId, Row, RowKey, Summary, Version};
 use crate::protocol::Message;
 
 /// Every version ever seen, by partition and dot.
@@ -38,6 +38,19 @@ impl Unique {
                 Ok(())
             }
         }
+    }
+
+    /// The greatest tombstone ever stamped for each row.
+    pub(super) fn tombstones(&self) -> BTreeMap<RowKey, Summary> {
+        let mut greatest: BTreeMap<RowKey, Summary> = BTreeMap::new();
+        for (key, version) in self.seen.values() {
+            let summary = Row::Register(version.clone()).summary();
+            let old = greatest.get(key);
+            if summary.is_tombstone && old.is_none_or(|old| summary.is_newer_than(old)) {
+                greatest.insert(key.clone(), summary);
+            }
+        }
+        greatest
     }
 
     /// All rows of a message.
