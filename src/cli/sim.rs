@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use crate::sim::{Options, Outcomes, Report, Tally, run};
+use crate::sim::{self, Options, Outcomes, Report, Tally};
 
 /// Lines of a trace that are kept.
 const TRACE_LINES_MAX: usize = 200_000;
@@ -57,7 +57,7 @@ struct Sum {
 ///
 /// # Errors
 /// `out` cannot be written to.
-pub fn sim(
+pub fn run(
     args: &SimArgs,
     elapsed: &(dyn Fn() -> Duration + Sync),
     out: &mut dyn Write,
@@ -82,7 +82,7 @@ pub fn sim(
                         trace_lines,
                     };
                     // Nobody listens any more: the output is gone.
-                    if sender.send(run(&options)).is_err() {
+                    if sender.send(sim::run(&options)).is_err() {
                         break;
                     }
                 }

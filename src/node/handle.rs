@@ -1,14 +1,55 @@
 //! The way into a node for the doors above it: HTTP, the dev command, tests.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::{DigestNode, Duration, Level, NodeId, PartitionId};
-use crate::placement::Topology;
-use crate::protocol::{Operation, Outcome, View};
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::model::{DigestNode, Duration, Level, NodeId, PartitionId, Time};
+use crate::net::Network;
+use crate::placement::{Placement, Topology};
+use crate::protocol::{Operation, Outcome, Unavailable, Unknown, View};
+use crate::storage::{FjallSnapshot, Reader, Stats};
+
+use super::clock::Clock;
+use super::latency::{Latency, Recent};
+
+/// What a door is given beyond an operation's own deadline before it is told that the loop is gone.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// An operation on its way to the loop.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) operation: Operation,
+    pub(super) level: Option<Level>,
+    pub(super) begun: Time,
+    pub(super) deadline: Time,
+    pub(super) reply: oneshot::Sender<Outcome>,
+}
+
+/// What handles and loop share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) node: NodeId,
+    pub(super) topology: Arc<Topology>,
+    pub(super) placement: Arc<Placement>,
+    pub(super) clock: Clock,
+    pub(super) network: Network,
+    pub(super) reader: Reader<FjallSnapshot>,
+    pub(super) store_stats: Arc<Stats>,
+    pub(super) view: ArcSwap<View>,
+    pub(super) is_stopping: AtomicBool,
+    pub(super) writes: Latency,
+    pub(super) reads: Latency,
+}
 
 /// A handle to a running node; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Handle {}
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) calls: mpsc::Sender<Call>,
+}
 
 /// The digest of one partition on this node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,52 +72,91 @@ pub struct NodeStats {
 }
 
 impl Handle {
-    /// Carries out an operation; always answers, at the latest when the time is over.
-    pub async fn call(
-        &self,
-        operation: Operation,
-        level: Option<Level>,
-        timeout: Duration,
-    ) -> Outcome {
-        todo!()
+    /// Carries out an operation; always answers, at the latest soon after the time is over.
+    pub async fn call(&self, operation: Operation, level: Option<Level>, timeout: Duration) -> Outcome {
+        if self.shared.is_stopping.load(Ordering::Relaxed) {
+            return Outcome::Unavailable(Unavailable::Stopping);
+        }
+        let is_write = matches!(operation, Operation::Write { .. });
+        let (reply, answer) = oneshot::channel();
+        let begun = self.shared.clock.time();
+        let deadline = begun.after(timeout);
+        if self.calls.try_send(Call { operation, level, begun, deadline, reply }).is_err() {
+            return Outcome::Unavailable(Unavailable::Overloaded);
+        }
+        match tokio::time::timeout(timeout + GRACE, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            // The loop has ended, or does not turn: nobody can say what became of a write.
+            Ok(Err(_)) | Err(_) if is_write => Outcome::Unknown(Unknown::Coordinator),
+            Ok(Err(_)) | Err(_) => Outcome::Unavailable(Unavailable::Deadline),
+        }
     }
 
     /// What the node sees; refreshed several times a second.
     pub fn view(&self) -> Arc<View> {
-        todo!()
+        self.shared.view.load_full()
     }
 
     /// Counters of disk and network.
     pub fn stats(&self) -> NodeStats {
-        todo!()
+        let peers = self.shared.network.stats();
+        let sum = |field: fn(&crate::net::NetStats) -> u64| peers.iter().map(field).sum::<u64>();
+        let mut values = self.shared.store_stats.values();
+        values.extend([
+            ("net_sent_messages_total", sum(|peer| peer.sent_messages)),
+            ("net_received_messages_total", sum(|peer| peer.received_messages)),
+            ("net_dropped_messages_total", sum(|peer| peer.dropped_full)),
+            ("net_connects_total", sum(|peer| peer.connects)),
+            ("net_udp_sent_bytes_total", sum(|peer| peer.udp_sent_bytes)),
+            ("net_lost_packets_total", sum(|peer| peer.lost_packets)),
+        ]);
+        NodeStats {
+            values,
+            sent_bytes: peers.iter().map(|peer| (peer.peer, peer.sent_bytes)).collect(),
+            received_bytes: peers.iter().map(|peer| (peer.peer, peer.received_bytes)).collect(),
+        }
+    }
+
+    /// Latencies of writes that were answered OK since this was last asked.
+    pub fn recent_writes(&self) -> Recent {
+        self.shared.writes.take()
+    }
+
+    /// Latencies of reads that were answered OK since this was last asked.
+    pub fn recent_reads(&self) -> Recent {
+        self.shared.reads.take()
     }
 
     /// The topology it runs by.
     pub fn topology(&self) -> &Topology {
-        todo!()
+        &self.shared.topology
     }
 
     /// This node's id.
     pub fn node(&self) -> NodeId {
-        todo!()
+        self.shared.node
     }
 
     /// Whether every partition here serves and the node is not stopping.
     pub fn is_ready(&self) -> bool {
-        todo!()
+        let view = self.shared.view.load();
+        view.serving == view.partitions && !self.shared.is_stopping.load(Ordering::Relaxed)
     }
 
     /// The root digests of all partitions on this node.
+    #[expect(clippy::unused_async, reason = "a door must not count on the digests being in memory")]
     pub async fn digests(&self) -> Vec<PartitionDigest> {
-        todo!()
+        let partitions = self.shared.placement.partitions_of(self.shared.node);
+        let digest = |partition: &PartitionId| {
+            let root = self.shared.reader.root(*partition)?;
+            Some(PartitionDigest { partition: *partition, root })
+        };
+        partitions.iter().filter_map(digest).collect()
     }
 
     /// The hashes of the children of one node of a partition's digest tree; nothing if it is not here.
-    pub async fn digest_children(
-        &self,
-        partition: PartitionId,
-        node: DigestNode,
-    ) -> Option<Vec<u128>> {
-        todo!()
+    #[expect(clippy::unused_async, reason = "a door must not count on the digests being in memory")]
+    pub async fn digest_children(&self, partition: PartitionId, node: DigestNode) -> Option<Vec<u128>> {
+        self.shared.reader.children(partition, node)
     }
 }

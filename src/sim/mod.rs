@@ -1,7 +1,8 @@
 //! The simulator: a whole cluster on one thread, with virtual clocks, network and disks, out of one seed.
 //!
 //! It runs the same machines and the same door as production. It knows no real time, socket or file; all
-//! chance comes from the seed, so a seed replays a run event for event.
+//! chance comes from the seed, so a seed replays a run event for event. (`wan` is apart: it stands between real
+//! sockets, in real time.)
 
 pub mod check;
 mod clients;
@@ -16,6 +17,7 @@ mod network;
 mod node;
 mod run;
 mod trace;
+pub mod wan;
 mod world;
 
 pub use check::Violation;

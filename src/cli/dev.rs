@@ -1,0 +1,173 @@
+//! `sterna dev`: a whole cluster in one process, with nothing to prepare.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::model::Duration;
+use crate::net::{CertError, Identity, IdentityError, Pem, PeerName, make_ca, make_node};
+use crate::node::{Clock, Handle};
+use crate::placement::Topology;
+
+use super::cluster::{ClusterError, Running, Start, data_folder, start, wan};
+use super::live::{Live, plain_line};
+use super::links::Links;
+use super::topology::{TopologyFileError, load};
+
+/// Between two looks of the live view.
+const LIVE_EVERY: Duration = Duration::from_secs(1);
+/// Between two plain lines where there is no terminal.
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
+/// How often readiness is looked at while starting.
+const READY_EVERY: Duration = Duration::from_millis(50);
+/// Days that the certificates of a development cluster hold; they are made anew at every start.
+const CERTIFICATE_DAYS: u32 = 30;
+
+/// Start the whole cluster of a topology file in this process: real disks, QUIC and TLS, emulated WAN links.
+///
+/// Each node has its own data folder, sockets and certificate. Stop it with Ctrl-C; started again, it finds
+/// its data.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  sterna dev
+  sterna dev --topology regions/single.toml --data /tmp/sterna
+  curl -X PUT --data-binary hello http://127.0.0.1:7101/v1/kv/default/greeting
+  sterna link cut us-east eu-west     (in another terminal)")]
+pub struct DevArgs {
+    /// The topology file
+    #[arg(long, default_value = "regions/local.toml", value_name = "FILE")]
+    pub topology: PathBuf,
+    /// Where the nodes keep their data: a folder for each node in it [default: data/<cluster>]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Seed of the emulated links' chance
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Plain lines instead of the live view, also on a terminal
+    #[arg(long)]
+    pub plain: bool,
+}
+
+/// Why the cluster did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// The topology file.
+    #[error(transparent)]
+    Topology(#[from] TopologyFileError),
+    /// A node.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Certificates.
+    #[error("make certificates: {0}")]
+    Cert(#[from] CertError),
+    /// Certificates, read back.
+    #[error("make certificates: {0}")]
+    Identity(#[from] IdentityError),
+    /// The terminal, or a signal.
+    #[error("write to the terminal: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl DevArgs {
+    /// Runs the cluster until Ctrl-C or SIGTERM.
+    pub async fn run(&self, out: &mut dyn Write) -> Result<(), DevError> {
+        let topology = Arc::new(load(&self.topology)?);
+        let root = self.data.clone().unwrap_or_else(|| Path::new("data").join(&topology.cluster));
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut nodes = self.start_all(&topology, &root).await?;
+        greet(out, &topology, &root)?;
+        let stopped = tokio::select! {
+            result = watch(out, &topology, &nodes, self.plain) => result,
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+        };
+        writeln!(out, "\nstopping: finishing what is in flight")?;
+        let mut stops = tokio::task::JoinSet::new();
+        for node in nodes.drain(..) {
+            stops.spawn(node.stop());
+        }
+        for result in stops.join_all().await {
+            result?;
+        }
+        writeln!(out, "stopped; the data is in {}", root.display())?;
+        stopped.map_err(DevError::from)
+    }
+
+    async fn start_all(&self, topology: &Arc<Topology>, root: &Path) -> Result<Vec<Running>, DevError> {
+        let ca = make_ca(now(), &topology.cluster)?;
+        let wan = wan(topology, self.seed);
+        let links = Arc::new(Links::new(Arc::clone(topology), wan.clone()));
+        let mut nodes = Vec::new();
+        for region in &topology.regions {
+            for node in &region.nodes {
+                let name = PeerName {
+                    cluster: topology.cluster.clone(),
+                    region: region.name.clone(),
+                    node: node.name.clone(),
+                };
+                let config = Start {
+                    topology,
+                    node: node.id,
+                    data: data_folder(root, &node.name),
+                    identity: identity(&ca, &name)?,
+                    wan: Some(&wan),
+                    links: Some(Arc::clone(&links) as _),
+                };
+                nodes.push(start(config).await?);
+            }
+        }
+        Ok(nodes)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are dated by the wall clock, at the command line")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn identity(ca: &Pem, name: &PeerName) -> Result<Identity, DevError> {
+    let pem = make_node(now(), ca, name, CERTIFICATE_DAYS)?;
+    Ok(Identity::from_pem(&ca.certificate, &pem.certificate, &pem.key)?)
+}
+
+fn greet(out: &mut dyn Write, topology: &Topology, root: &Path) -> io::Result<()> {
+    let keyspace = topology.keyspaces.first().map_or("default", |keyspace| keyspace.name.as_str());
+    writeln!(out, "cluster {}: data in {}", topology.cluster, root.display())?;
+    for (index, region) in topology.regions.iter().enumerate() {
+        let Some(node) = region.nodes.first() else { continue };
+        let what = if index == 0 { "-X PUT --data-binary hello " } else { "" };
+        writeln!(
+            out,
+            "  {:<14} curl {what}http://{}/v1/kv/{keyspace}/greeting",
+            region.name, node.http
+        )?;
+    }
+    out.flush()
+}
+
+/// Says when all nodes are ready, and then how the cluster does.
+async fn watch(out: &mut dyn Write, topology: &Topology, nodes: &[Running], is_plain: bool) -> io::Result<()> {
+    let handles: Vec<Handle> = nodes.iter().map(Running::handle).collect();
+    while !handles.iter().all(Handle::is_ready) {
+        tokio::time::sleep(READY_EVERY).await;
+    }
+    writeln!(out, "ready")?;
+    out.flush()?;
+    let is_live = !is_plain && io::stdout().is_terminal();
+    let mut live = Live::default();
+    let clock = Clock::new();
+    loop {
+        tokio::time::sleep(if is_live { LIVE_EVERY } else { PLAIN_EVERY }).await;
+        if is_live {
+            live.draw(out, clock.time(), topology, &handles)?;
+        } else {
+            plain_line(out, topology, &handles)?;
+        }
+        out.flush()?;
+    }
+}

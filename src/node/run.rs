@@ -1,0 +1,241 @@
+//! The loop: what happened goes into the machine, what it says is done. It decides nothing.
+//!
+//! What comes together is taken together: all that waits is fed to the machine before it is asked to send.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{Change, Duration, NodeId, PartitionId, Query, Time};
+use crate::net::NetEvent;
+use crate::placement::Topology;
+use crate::protocol::{Input, Machine, Output, Outcome, Operation, Report, RequestId, Ticket, Unavailable};
+use crate::storage::{Store, StoreEvent};
+
+use super::handle::{Call, Shared};
+
+/// Events taken before the machine is asked to send.
+const ROUND_MAX: usize = 512;
+/// Changes and queries that the store had no room for; beyond it nothing new is taken in.
+const HELD_MAX: usize = 256;
+/// Between two views for status and metrics.
+const VIEW_EVERY: Duration = Duration::from_millis(200);
+/// A stop waits so long for requests in flight.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+struct Waiting {
+    reply: oneshot::Sender<Outcome>,
+    begun: Time,
+    is_write: bool,
+}
+
+/// The loop of one node.
+pub(super) struct Loop {
+    pub(super) machine: Machine,
+    pub(super) store: Arc<Store>,
+    pub(super) store_events: mpsc::Receiver<StoreEvent>,
+    pub(super) net_events: mpsc::Receiver<NetEvent>,
+    pub(super) calls: mpsc::Receiver<Call>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) state: State,
+}
+
+/// What the loop itself holds.
+#[derive(Default)]
+pub(super) struct State {
+    outputs: Vec<Output>,
+    waiting: BTreeMap<RequestId, Waiting>,
+    next_request: u64,
+    changes: VecDeque<(Ticket, Change)>,
+    queries: VecDeque<(Ticket, Query)>,
+    viewed: Time,
+}
+
+enum Event {
+    Store(Option<StoreEvent>),
+    Net(Option<NetEvent>),
+    Call(Call),
+    Due,
+    Stop,
+}
+
+impl Loop {
+    /// Turns until `stop`, then finishes what is in flight.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            match self.next(&stop, true).await {
+                Event::Stop => break,
+                event => self.turn(event),
+            }
+        }
+        self.drain(&stop).await;
+    }
+
+    /// Finishes the requests in flight, within a bound, and takes no new ones.
+    async fn drain(&mut self, stop: &CancellationToken) {
+        self.shared.is_stopping.store(true, Ordering::Relaxed);
+        self.calls.close();
+        let until = self.shared.clock.time().after(DRAIN_MAX);
+        while !self.state.waiting.is_empty() && self.shared.clock.time() < until {
+            let event = self.next(stop, false).await;
+            self.turn(event);
+        }
+        for (_, waiting) in std::mem::take(&mut self.state.waiting) {
+            let outcome = Outcome::Unavailable(Unavailable::Stopping);
+            // A write may be seen later: whoever waits learns from the dropped reply that nobody knows.
+            if !waiting.is_write && waiting.reply.send(outcome).is_err() {
+                tracing::debug!("a client left before its answer");
+            }
+        }
+    }
+
+    async fn next(&mut self, stop: &CancellationToken, is_open: bool) -> Event {
+        let deadline = self.machine.next_deadline().min(self.state.viewed.after(VIEW_EVERY));
+        let deadline = self.shared.clock.instant(deadline);
+        let has_room = self.state.changes.len() + self.state.queries.len() < HELD_MAX;
+        tokio::select! {
+            biased;
+            event = self.store_events.recv() => Event::Store(event),
+            event = self.net_events.recv(), if has_room => Event::Net(event),
+            Some(call) = self.calls.recv(), if has_room && is_open => Event::Call(call),
+            () = stop.cancelled(), if is_open => Event::Stop,
+            () = tokio::time::sleep_until(deadline) => Event::Due,
+        }
+    }
+
+    /// Takes in an event and whatever else waits, ticks, and does what the machine says.
+    fn turn(&mut self, event: Event) {
+        self.take(event);
+        for _ in 0..ROUND_MAX {
+            let has_room = self.state.changes.len() + self.state.queries.len() < HELD_MAX;
+            if let Ok(event) = self.store_events.try_recv() {
+                self.take(Event::Store(Some(event)));
+            } else if !has_room {
+                break;
+            } else if let Ok(event) = self.net_events.try_recv() {
+                self.take(Event::Net(Some(event)));
+            } else if let Ok(call) = self.calls.try_recv() {
+                self.take(Event::Call(call));
+            } else {
+                break;
+            }
+        }
+        self.step(Input::Tick);
+        self.act();
+        self.feed_store();
+        self.publish();
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Store(Some(StoreEvent::Staged(effects))) => self.step(Input::Staged(effects)),
+            Event::Store(Some(StoreEvent::Durable(tickets))) => self.step(Input::Durable(tickets)),
+            Event::Store(Some(StoreEvent::Answered { ticket, answer })) => {
+                self.step(Input::Answered { ticket, answer });
+            }
+            Event::Net(Some(NetEvent::Connected { peer })) => self.step(Input::Connected { peer }),
+            Event::Net(Some(NetEvent::Disconnected { peer })) => {
+                self.step(Input::Disconnected { peer });
+            }
+            Event::Net(Some(NetEvent::Messages { from, messages, receipt })) => {
+                for message in messages {
+                    self.step(Input::Message { from, message });
+                }
+                drop(receipt);
+            }
+            Event::Call(call) => self.on_call(call),
+            Event::Store(None) | Event::Net(None) | Event::Due | Event::Stop => {}
+        }
+    }
+
+    fn on_call(&mut self, call: Call) {
+        self.state.next_request += 1;
+        let id = RequestId(self.state.next_request);
+        let is_write = matches!(call.operation, Operation::Write { .. });
+        self.state.waiting.insert(id, Waiting { reply: call.reply, begun: call.begun, is_write });
+        let (operation, level, deadline) = (call.operation, call.level, call.deadline);
+        self.step(Input::Request { id, operation, level, deadline });
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = self.shared.clock.now();
+        self.machine.step(now, input, &mut self.state.outputs);
+    }
+
+    fn act(&mut self) {
+        for output in std::mem::take(&mut self.state.outputs) {
+            match output {
+                Output::Send { to, lane, message } => self.shared.network.send(to, lane, &message),
+                Output::Change { ticket, change } => self.state.changes.push_back((ticket, change)),
+                Output::Query { ticket, query } => self.state.queries.push_back((ticket, query)),
+                Output::Reply { id, outcome } => self.reply(id, outcome),
+                Output::Report(report) => tell(&self.shared.topology, self.shared.node, &report),
+            }
+        }
+    }
+
+    fn reply(&mut self, id: RequestId, outcome: Outcome) {
+        let Some(waiting) = self.state.waiting.remove(&id) else { return };
+        let took = self.shared.clock.time().since(waiting.begun);
+        match &outcome {
+            Outcome::Written(_) => self.shared.writes.record(took),
+            Outcome::Read(_) => self.shared.reads.record(took),
+            Outcome::Page { .. } | Outcome::Refused(_) | Outcome::Unavailable(_) | Outcome::Unknown(_) => {}
+        }
+        if waiting.reply.send(outcome).is_err() {
+            tracing::trace!("a client left before its answer");
+        }
+    }
+
+    /// Gives the store what it has room for, in order.
+    fn feed_store(&mut self) {
+        self.store.submit(&mut self.state.changes);
+        self.store.query(&mut self.state.queries);
+    }
+
+    fn publish(&mut self) {
+        let now = self.shared.clock.now();
+        if now.time.since(self.state.viewed) >= VIEW_EVERY {
+            self.state.viewed = now.time;
+            self.shared.view.store(Arc::new(self.machine.view(now)));
+        }
+    }
+}
+
+/// Says a report in words, once.
+fn tell(topology: &Topology, me: NodeId, report: &Report) {
+    let name = |node: NodeId| topology.node(node).map_or_else(|| format!("{node:?}"), |node| node.name.clone());
+    let place = |partition: &PartitionId| {
+        let keyspace = topology.keyspaces.iter().find(|keyspace| keyspace.id == partition.keyspace);
+        format!("{}/{}", keyspace.map_or("?", |keyspace| keyspace.name.as_str()), partition.index)
+    };
+    let node = name(me);
+    match report {
+        Report::PeerUp(peer) => tracing::info!(node, peer = name(*peer), "peer is up"),
+        Report::PeerDown(peer) => tracing::warn!(node, peer = name(*peer), "peer is down"),
+        Report::ClockAhead(peer) => tracing::warn!(
+            node,
+            peer = name(*peer),
+            "peer's timestamps are ahead of our clock by more than max_offset: its changes wait; set its clock"
+        ),
+        Report::Serving(partition) => tracing::debug!(node, partition = place(partition), "partition serves"),
+        Report::Reconciling(partition, peer) => {
+            tracing::info!(node, partition = place(partition), peer = name(*peer), "log was trimmed: reconcile by digest");
+        }
+        Report::Reconciled { partition, peer, rows } => {
+            tracing::info!(node, partition = place(partition), peer = name(*peer), rows, "reconciled");
+        }
+        Report::Amnesia(partition) => {
+            tracing::error!(
+                node,
+                partition = place(partition),
+                "peers hold changes that this node made and its disk does not know: an old copy of the data folder \
+                 was put in place. Stopping; the next start takes a new incarnation and catches up"
+            );
+            std::process::abort();
+        }
+    }
+}

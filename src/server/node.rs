@@ -1,0 +1,88 @@
+//! What the HTTP door needs of a node: the real handle in production, an in-memory fake in tests.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::model::{DigestNode, Duration, Level, NodeId, PartitionId};
+use crate::node::{Handle, NodeStats, PartitionDigest};
+use crate::placement::Topology;
+use crate::protocol::{Operation, Outcome, View};
+
+/// A running node; see [`Handle`], whose methods these are.
+pub(super) trait Node: Send + Sync + 'static {
+    /// Carries out an operation.
+    fn call(
+        &self,
+        operation: Operation,
+        level: Option<Level>,
+        timeout: Duration,
+    ) -> impl Future<Output = Outcome> + Send;
+
+    /// What the node sees.
+    fn view(&self) -> Arc<View>;
+
+    /// Counters of disk and network.
+    fn stats(&self) -> NodeStats;
+
+    /// The topology it runs by.
+    fn topology(&self) -> &Topology;
+
+    /// This node's id.
+    fn node(&self) -> NodeId;
+
+    /// Whether every partition here serves.
+    fn is_ready(&self) -> bool;
+
+    /// The root digests of all partitions here.
+    fn digests(&self) -> impl Future<Output = Vec<PartitionDigest>> + Send;
+
+    /// The hashes of the children of a node of a partition's digest tree.
+    fn digest_children(
+        &self,
+        partition: PartitionId,
+        node: DigestNode,
+    ) -> impl Future<Output = Option<Vec<u128>>> + Send;
+}
+
+impl Node for Handle {
+    fn call(
+        &self,
+        operation: Operation,
+        level: Option<Level>,
+        timeout: Duration,
+    ) -> impl Future<Output = Outcome> + Send {
+        Self::call(self, operation, level, timeout)
+    }
+
+    fn view(&self) -> Arc<View> {
+        Self::view(self)
+    }
+
+    fn stats(&self) -> NodeStats {
+        Self::stats(self)
+    }
+
+    fn topology(&self) -> &Topology {
+        Self::topology(self)
+    }
+
+    fn node(&self) -> NodeId {
+        Self::node(self)
+    }
+
+    fn is_ready(&self) -> bool {
+        Self::is_ready(self)
+    }
+
+    fn digests(&self) -> impl Future<Output = Vec<PartitionDigest>> + Send {
+        Self::digests(self)
+    }
+
+    fn digest_children(
+        &self,
+        partition: PartitionId,
+        node: DigestNode,
+    ) -> impl Future<Output = Option<Vec<u128>>> + Send {
+        Self::digest_children(self, partition, node)
+    }
+}
