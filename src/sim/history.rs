@@ -2,6 +2,8 @@
 //!
 //! Checkers read it; it decides nothing. Values carry unique tokens, so that a value tells its write.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::model::{Level, NodeId, RegionId, Row, RowKey, Summary, WriteOp};
@@ -93,15 +95,66 @@ impl Record {
     }
 }
 
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            id,
+            client,
+            region,
+            node,
+            level,
+            key,
+            action,
+            invoked,
+            ended,
+            ending,
+        } = self;
+        write!(f, "operation {id} [c{client} of {:08x} asks {:08x}, ", region.0, node.0)?;
+        write!(f, "{level} {action:?} {}, ", key_words(key))?;
+        write!(f, "{} to {}: ", seconds(*invoked), ended.map_or("-".to_owned(), seconds))?;
+        match ending {
+            Ending::Written(summary) => write!(f, "wrote {}]", version_words(summary)),
+            Ending::Read(Some(seen)) => {
+                let token = seen.token.map_or("-".to_owned(), |token| token.to_string());
+                write!(f, "read {token} = {}]", version_words(&seen.summary))
+            }
+            Ending::Read(None) => write!(f, "read nothing]"),
+            Ending::Pending | Ending::Failed | Ending::Unknown => write!(f, "{ending:?}]"),
+        }
+    }
+}
+
+fn seconds(micros: u64) -> String {
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+/// A row's name, for people.
+pub(crate) fn key_words(key: &RowKey) -> String {
+    format!("{:08x}/{}", key.keyspace.0, String::from_utf8_lossy(&key.key))
+}
+
+/// A version, for people: when, by whom, which number; crossed if it is a tombstone.
+pub(crate) fn version_words(summary: &Summary) -> String {
+    let cross = if summary.is_tombstone { "+" } else { "" };
+    let since = summary.timestamp.micros.saturating_sub(super::clock::EPOCH_MICROS);
+    let (dot, logical) = (summary.dot, summary.timestamp.logical);
+    format!("{}.{logical}@{}:{}{cross}", seconds(since), dot.actor, dot.n)
+}
+
+/// A row, or none, for people.
+pub(crate) fn row_words(row: Option<&Row>) -> String {
+    row.map_or("nothing".to_owned(), |row| version_words(&row.summary()))
+}
+
 /// A value that carries a token, filled up to `bytes`.
-pub fn value_of(token: u64, bytes: usize) -> Bytes {
+pub(crate) fn value_of(token: u64, bytes: usize) -> Bytes {
     let mut value = token.to_be_bytes().to_vec();
     value.resize(bytes.max(value.len()), b'.');
     value.into()
 }
 
 /// A row as a client sees it.
-pub fn seen(row: &Row) -> Seen {
+pub(crate) fn seen(row: &Row) -> Seen {
     let summary = row.summary();
     let token = match row {
         Row::Register(version) => version

@@ -16,6 +16,8 @@ mod messages;
 mod network;
 mod node;
 mod run;
+#[cfg(test)]
+mod tests;
 mod trace;
 pub mod wan;
 mod world;

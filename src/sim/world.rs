@@ -315,7 +315,9 @@ impl World {
             return;
         };
         let deadline = running.machine.next_deadline().0;
-        let at = deadline.saturating_sub(running.time_offset).max(now + 1);
+        // What comes close together is taken in together, as the node's loop does.
+        let gathers = now + self.rng.u64(1..=60);
+        let at = deadline.saturating_sub(running.time_offset).max(gathers);
         if running.wake_at.is_none_or(|wake| at < wake) {
             running.wake_at = Some(at);
             self.schedule(at, Event::Wake { node: index, life });

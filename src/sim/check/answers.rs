@@ -9,7 +9,7 @@ pub(super) fn check(records: &[Record], since: u64) -> Result<(), String> {
         match record.ending {
             Ending::Written(_) | Ending::Read(_) => {}
             Ending::Pending | Ending::Failed | Ending::Unknown => {
-                return Err(format!("in a healed cluster: {record:?}"));
+                return Err(format!("in a healed cluster: {record}"));
             }
         }
     }

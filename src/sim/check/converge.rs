@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{PartitionId, RegionId, Row, RowKey};
+use crate::sim::history::{key_words, row_words};
 
 use super::Dump;
 
@@ -31,7 +32,10 @@ fn difference(one: &BTreeMap<RowKey, Row>, two: &BTreeMap<RowKey, Row>) -> Optio
     keys.dedup();
     keys.into_iter()
         .find(|key| one.get(*key) != two.get(*key))
-        .map(|key| format!("{key:?} is {:?} here, {:?} there", one.get(key), two.get(key)))
+        .map(|key| {
+            let (here, there) = (row_words(one.get(key)), row_words(two.get(key)));
+            format!("{} is {here} here, {there} there", key_words(key))
+        })
 }
 
 /// What clients listed in a region must be the rows with values that its replicas hold, each once.

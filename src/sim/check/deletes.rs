@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Row, RowKey};
-use crate::sim::history::{Ending, Record};
+use crate::sim::history::{Ending, Record, key_words, row_words};
 
 use super::Dump;
 
@@ -27,7 +27,7 @@ pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result
             && !row.is_tombstone()
             && !row.summary().is_newer_than(delete)
         {
-            return Err(format!("{row:?} came back after {record:?}"));
+            return Err(format!("{} came back after {record}", row_words(Some(row))));
         }
     }
     Ok(())
@@ -38,8 +38,9 @@ pub(super) fn check_collected(dumps: &[Dump]) -> Result<(), String> {
     for dump in dumps {
         let left = dump.rows.iter().find(|(_, row)| row.is_tombstone());
         if let Some((key, row)) = left {
-            let node = dump.node;
-            return Err(format!("n{node} keeps the tombstone of {key:?}: {row:?}"));
+            let (node, key) = (dump.node, key_words(key));
+            let row = row_words(Some(row));
+            return Err(format!("n{node} keeps the tombstone of {key}: {row}"));
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Row, RowKey};
-use crate::sim::history::{Ending, Record};
+use crate::sim::history::{Ending, Record, row_words};
 
 use super::Tombstones;
 
@@ -21,14 +21,14 @@ pub(super) fn check(
         match state.get(&record.key) {
             Some(row) => {
                 if written.is_newer_than(&row.summary()) {
-                    return Err(format!("{row:?} is older than acknowledged {record:?}"));
+                    return Err(format!("{} is older than {record}", row_words(Some(row))));
                 }
             }
             None => {
                 let grave = tombstones.get(&record.key);
                 let is_deleted = grave.is_some_and(|grave| grave.is_newer_than(written));
                 if !written.is_tombstone && !is_deleted {
-                    return Err(format!("nothing is left of {record:?}"));
+                    return Err(format!("nothing is left of {record}"));
                 }
             }
         }

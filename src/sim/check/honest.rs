@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Row, RowKey};
-use crate::sim::history::{Action, Ending, Record, Seen, seen};
+use crate::sim::history::{Action, Ending, Record, Seen, key_words, seen, version_words};
 
 /// Checks every value that was read or is left.
 pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result<(), String> {
@@ -15,7 +15,7 @@ pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result
     }
     for record in records {
         if let Ending::Read(Some(seen)) = &record.ending {
-            check_seen(&puts, &record.key, seen).map_err(|words| format!("{words} in {record:?}"))?;
+            check_seen(&puts, &record.key, seen).map_err(|words| format!("{words} in {record}"))?;
         }
     }
     for (key, row) in state {
@@ -28,15 +28,16 @@ fn check_seen(puts: &BTreeMap<u64, &Record>, key: &RowKey, seen: &Seen) -> Resul
     if seen.summary.is_tombstone {
         return Ok(());
     }
+    let what = version_words(&seen.summary);
     let put = seen.token.and_then(|token| puts.get(&token));
     let Some(put) = put.filter(|put| put.key == *key) else {
-        return Err(format!("{seen:?} of {key:?}, which nobody wrote,"));
+        return Err(format!("{what} of {}, which nobody wrote,", key_words(key)));
     };
     match &put.ending {
-        Ending::Failed => Err(format!("{seen:?} of failed {put:?}")),
+        Ending::Failed => Err(format!("{what} of failed {put}")),
         // A write may be stamped again before it is acknowledged, never afterwards.
         Ending::Written(summary) if seen.summary.is_newer_than(summary) => {
-            Err(format!("{seen:?} of {put:?}, stamped again after it was acknowledged,"))
+            Err(format!("{what} of {put}, stamped again after it was acknowledged,"))
         }
         Ending::Written(_) | Ending::Pending | Ending::Unknown | Ending::Read(_) => Ok(()),
     }

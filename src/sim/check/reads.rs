@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Level, RegionId, RowKey, Summary};
-use crate::sim::history::{Ending, Record};
+use crate::sim::history::{Ending, Record, version_words};
 
 use super::Tombstones;
 
@@ -39,7 +39,8 @@ pub(super) fn check(records: &[Record], tombstones: &Tombstones) -> Result<(), S
                 }
             };
             if is_behind {
-                return Err(format!("{record:?} is behind {floor:?} of region {region:?}"));
+                let floor = version_words(&floor);
+                return Err(format!("{record} is behind {floor} of region {:08x}", region.0));
             }
         }
     }
