@@ -1,0 +1,75 @@
+//! What is deleted stays deleted, and tombstones go in the end (P6).
+
+use std::collections::BTreeMap;
+
+use crate::model::{Row, RowKey};
+use crate::sim::history::{Ending, Record, key_words, row_words};
+
+use super::Dump;
+
+/// A key whose greatest acknowledged write is a delete holds nothing, or something stamped later.
+pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result<(), String> {
+    let mut last: BTreeMap<&RowKey, &Record> = BTreeMap::new();
+    for record in records {
+        if let (Ending::Written(new), Some(old)) = (&record.ending, last.get(&record.key))
+            && let Ending::Written(old) = &old.ending
+            && !new.is_newer_than(old)
+        {
+            continue;
+        }
+        if let Ending::Written(_) = record.ending {
+            last.insert(&record.key, record);
+        }
+    }
+    for (key, record) in last {
+        if let (Ending::Written(delete), Some(row)) = (&record.ending, state.get(key))
+            && delete.is_tombstone
+            && !row.is_tombstone()
+            && !row.summary().is_newer_than(delete)
+        {
+            return Err(format!("{} came back after {record}", row_words(Some(row))));
+        }
+    }
+    Ok(())
+}
+
+/// No replica keeps a tombstone when all replicas have been up for a while.
+pub(super) fn check_collected(dumps: &[Dump]) -> Result<(), String> {
+    for dump in dumps {
+        let left = dump.rows.iter().find(|(_, row)| row.is_tombstone());
+        if let Some((key, row)) = left {
+            let (node, key) = (dump.node, key_words(key));
+            let row = row_words(Some(row));
+            return Err(format!("n{node} keeps the tombstone of {key}: {row}"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{delete, key, partition, put, row};
+    use super::*;
+    use crate::model::RegionId;
+
+    #[test]
+    fn a_value_that_comes_back_is_found() {
+        let records = [put("a", 1, (1, 2)), delete("a", 2, (3, 4))];
+        assert!(check(&records, &BTreeMap::new()).is_ok());
+        assert!(check(&records, &[(key("a"), row(1, Some(1)))].into()).is_err());
+        assert!(check(&records, &[(key("a"), row(3, Some(3)))].into()).is_ok());
+    }
+
+    #[test]
+    fn a_tombstone_that_stays_is_found() {
+        let dump = |token| Dump {
+            node: 0,
+            region: RegionId(1),
+            partition: partition(),
+            rows: [(key("a"), row(1, token))].into(),
+            root: 0,
+        };
+        assert!(check_collected(&[dump(Some(1))]).is_ok());
+        assert!(check_collected(&[dump(None)]).is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! A write that FAILED is never seen, and whatever is seen was written by somebody (P5).
+
+use std::collections::BTreeMap;
+
+use crate::model::{Row, RowKey};
+use crate::sim::history::{Action, Ending, Record, Seen, key_words, seen, version_words};
+
+/// Checks every value that was read or is left.
+pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result<(), String> {
+    let mut puts: BTreeMap<u64, &Record> = BTreeMap::new();
+    for record in records {
+        if let Action::Put(token) = record.action {
+            puts.insert(token, record);
+        }
+    }
+    for record in records {
+        if let Ending::Read(Some(seen)) = &record.ending {
+            check_seen(&puts, &record.key, seen).map_err(|words| format!("{words} in {record}"))?;
+        }
+    }
+    for (key, row) in state {
+        check_seen(&puts, key, &seen(row)).map_err(|words| format!("{words} in the end"))?;
+    }
+    Ok(())
+}
+
+fn check_seen(puts: &BTreeMap<u64, &Record>, key: &RowKey, seen: &Seen) -> Result<(), String> {
+    if seen.summary.is_tombstone {
+        return Ok(());
+    }
+    let what = version_words(&seen.summary);
+    let put = seen.token.and_then(|token| puts.get(&token));
+    let Some(put) = put.filter(|put| put.key == *key) else {
+        return Err(format!("{what} of {}, which nobody wrote,", key_words(key)));
+    };
+    match &put.ending {
+        Ending::Failed => Err(format!("{what} of failed {put}")),
+        // A write may be stamped again before it is acknowledged, never afterwards.
+        Ending::Written(summary) if seen.summary.is_newer_than(summary) => Err(format!(
+            "{what} of {put}, stamped again after it was acknowledged,"
+        )),
+        Ending::Written(_) | Ending::Pending | Ending::Unknown | Ending::Read(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{bad_put, key, put, read, row, summary};
+    use super::*;
+
+    #[test]
+    fn failed_and_unwritten_values_are_found() {
+        let nothing = BTreeMap::new();
+        let seen = read("a", 1, (3, 4));
+        let check = |put: Record, state: &BTreeMap<RowKey, Row>| check(&[put, seen.clone()], state);
+        assert!(check(put("a", 1, (1, 2)), &nothing).is_ok());
+        assert!(check(bad_put("a", 1, (1, 2), Ending::Unknown), &nothing).is_ok());
+        assert!(check(bad_put("a", 1, (1, 2), Ending::Failed), &nothing).is_err());
+        assert!(check(put("b", 1, (1, 2)), &nothing).is_err());
+        let mut once = put("a", 1, (1, 2));
+        once.ending = Ending::Written(summary(0, false));
+        assert!(check(once, &nothing).is_err());
+        let left = [(key("a"), row(9, Some(9)))].into();
+        assert!(check(put("a", 1, (1, 2)), &left).is_err());
+    }
+}

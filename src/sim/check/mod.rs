@@ -1,0 +1,195 @@
+//! Checkers: one property a file. Some look on while the world runs; some read the history, and what every
+//! replica holds, when it has come to rest.
+//!
+//! They know the faces of machine and store, and nothing of how either works.
+
+mod answers;
+mod bounds;
+mod converge;
+mod deletes;
+mod durable;
+mod honest;
+mod prefix;
+mod quiet;
+mod reads;
+#[cfg(test)]
+mod samples;
+mod stable;
+mod unique;
+
+use std::collections::BTreeMap;
+
+use crate::model::{Effect, PartitionId, PartitionState, Position, RegionId, Row, RowKey, Summary};
+use crate::protocol::{Message, Ticket, View};
+
+use super::cluster::{Cluster, NodeIndex};
+use super::history::Record;
+
+/// What a checker found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Which checker.
+    pub check: &'static str,
+    /// When, in virtual microseconds.
+    pub at: u64,
+    /// What is wrong.
+    pub words: String,
+}
+
+/// What one replica holds of one partition.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Dump {
+    /// The node.
+    pub(crate) node: NodeIndex,
+    /// Its region.
+    pub(crate) region: RegionId,
+    /// The partition.
+    pub(crate) partition: PartitionId,
+    /// All rows, tombstones included.
+    pub(crate) rows: BTreeMap<RowKey, Row>,
+    /// The root of the digest.
+    pub(crate) root: u128,
+}
+
+/// The checkers that look on.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    found: Option<(&'static str, String)>,
+    bounds: bounds::Bounds,
+    prefix: prefix::Prefix,
+    quiet: quiet::Quiet,
+    stable: stable::Stable,
+    unique: unique::Unique,
+}
+
+impl Checks {
+    /// Checkers for a cluster.
+    pub(crate) fn new(cluster: &Cluster) -> Self {
+        Self {
+            found: None,
+            bounds: bounds::Bounds::new(&cluster.topology.limits),
+            prefix: prefix::Prefix::default(),
+            quiet: quiet::Quiet::default(),
+            stable: stable::Stable::new(cluster),
+            unique: unique::Unique::new(cluster.topology.partitions),
+        }
+    }
+
+    /// What was found since the last call.
+    pub(crate) fn take_found(&mut self) -> Option<(&'static str, String)> {
+        self.found.take()
+    }
+
+    fn hold(&mut self, check: &'static str, result: Result<(), String>) {
+        if let Err(words) = result {
+            self.found.get_or_insert((check, words));
+        }
+    }
+
+    /// A node opened its store.
+    pub(crate) fn on_opened(&mut self, node: NodeIndex, states: &[PartitionState]) {
+        for state in states {
+            let result = self.prefix.opened(node, state);
+            self.hold("prefix", result);
+            self.stable.durable(node, state.partition, &state.position);
+        }
+    }
+
+    /// A node's disk was replaced.
+    pub(crate) fn on_wiped(&mut self, node: NodeIndex) {
+        self.prefix.wiped(node);
+        self.stable.wiped(node);
+    }
+
+    /// A store decided changes.
+    pub(crate) fn on_staged(&mut self, staged: &[(Ticket, Effect)]) {
+        for (_, effect) in staged {
+            if let Effect::Written { partition, item } = effect {
+                let result = self.unique.row(*partition, &item.key, &item.row);
+                self.hold("unique", result);
+            }
+        }
+    }
+
+    /// A node synced; its positions are these.
+    pub(crate) fn on_synced(&mut self, node: NodeIndex, positions: &[(PartitionId, Position)]) {
+        for (partition, position) in positions {
+            let result = self.prefix.synced(node, *partition, position);
+            self.hold("prefix", result);
+            self.stable.durable(node, *partition, position);
+        }
+    }
+
+    /// A node sends a message.
+    pub(crate) fn on_sent(
+        &mut self,
+        now: u64,
+        (from, to): (NodeIndex, NodeIndex),
+        message: &Message,
+    ) {
+        let result = self.unique.message(message);
+        self.hold("unique", result);
+        let result = self.stable.sent((from, to), message);
+        self.hold("stable", result);
+        self.quiet.sent(now, message);
+    }
+
+    /// So many bytes of log are on their way between two nodes.
+    pub(crate) fn on_in_flight(&mut self, way: (NodeIndex, NodeIndex), bytes: usize) {
+        let result = self.bounds.in_flight(way, bytes);
+        self.hold("bounds", result);
+    }
+
+    /// What a node sees, and how many changes wait for its disk.
+    pub(crate) fn on_looked(&mut self, node: NodeIndex, view: &View, queued: usize) {
+        let result = self.bounds.looked(node, view, queued);
+        self.hold("bounds", result);
+    }
+
+    /// The greatest tombstone ever stamped for each row.
+    pub(crate) fn tombstones(&self) -> Tombstones {
+        self.unique.tombstones()
+    }
+
+    /// When data last went between nodes to catch up or to repair.
+    pub(crate) fn last_traffic(&self) -> (u64, &'static str) {
+        self.quiet.last()
+    }
+
+    /// The positions that a node last synced.
+    pub(crate) fn positions_of(&self, node: NodeIndex) -> Vec<(PartitionId, Position)> {
+        self.prefix.positions_of(node)
+    }
+}
+
+/// The greatest tombstone ever stamped for each row: what explains that a row is gone.
+pub(crate) type Tombstones = BTreeMap<RowKey, Summary>;
+
+/// Checks replicas that have come to rest.
+pub(crate) fn at_rest(dumps: &[Dump]) -> Result<(), (&'static str, String)> {
+    converge::check(dumps).map_err(|words| ("converge", words))?;
+    deletes::check_collected(dumps).map_err(|words| ("deletes", words))
+}
+
+/// Checks a history against what all replicas hold in the end.
+pub(crate) fn history(
+    records: &[Record],
+    state: &BTreeMap<RowKey, Row>,
+    tombstones: &Tombstones,
+) -> Result<(), (&'static str, String)> {
+    reads::check(records, tombstones).map_err(|words| ("reads", words))?;
+    honest::check(records, state).map_err(|words| ("honest", words))?;
+    durable::check(records, state, tombstones).map_err(|words| ("durable", words))?;
+    deletes::check(records, state).map_err(|words| ("deletes", words))
+}
+
+/// Checks what clients saw after everything was healed.
+pub(crate) fn after_rest(
+    records: &[Record],
+    since: u64,
+    listings: &[(RegionId, Vec<(RowKey, Row)>)],
+    expected: &BTreeMap<RegionId, BTreeMap<RowKey, Row>>,
+) -> Result<(), (&'static str, String)> {
+    answers::check(records, since).map_err(|words| ("answers", words))?;
+    converge::check_listings(listings, expected).map_err(|words| ("converge", words))
+}

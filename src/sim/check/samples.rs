@@ -1,0 +1,103 @@
+//! Small histories and dumps for the checkers' own tests.
+
+use bytes::Bytes;
+
+use crate::model::{
+    Actor, Dot, Incarnation, KeyspaceId, Level, NodeId, PartitionId, RegionId, Row, RowKey,
+    Summary, Timestamp, Version,
+};
+use crate::sim::history::{Action, Ending, Record, Seen, value_of};
+
+pub(super) fn key(name: &'static str) -> RowKey {
+    RowKey::plain(KeyspaceId(1), Bytes::from_static(name.as_bytes()))
+}
+
+pub(super) fn partition() -> PartitionId {
+    PartitionId {
+        keyspace: KeyspaceId(1),
+        index: 0,
+    }
+}
+
+pub(super) fn actor(node: u32) -> Actor {
+    Actor {
+        node: NodeId(node),
+        incarnation: Incarnation(1),
+    }
+}
+
+/// The summary of the n-th write; its timestamp is n.
+pub(super) fn summary(n: u64, is_tombstone: bool) -> Summary {
+    Summary {
+        timestamp: Timestamp {
+            micros: n,
+            logical: 0,
+        },
+        dot: Dot { actor: actor(1), n },
+        is_tombstone,
+    }
+}
+
+/// The row of the n-th write.
+pub(super) fn row(n: u64, token: Option<u64>) -> Row {
+    let summary = summary(n, token.is_none());
+    Row::Register(Version {
+        timestamp: summary.timestamp,
+        dot: summary.dot,
+        value: token.map(|token| value_of(token, 0)),
+    })
+}
+
+fn record(name: &'static str, action: Action, when: (u64, u64), ending: Ending) -> Record {
+    Record {
+        id: when.0,
+        client: 0,
+        region: RegionId(1),
+        node: NodeId(1),
+        level: Level::LocalQuorum,
+        key: key(name),
+        action,
+        invoked: when.0,
+        ended: Some(when.1),
+        ending,
+    }
+}
+
+/// A put of token n, acknowledged as the n-th write.
+pub(super) fn put(name: &'static str, n: u64, when: (u64, u64)) -> Record {
+    record(
+        name,
+        Action::Put(n),
+        when,
+        Ending::Written(summary(n, false)),
+    )
+}
+
+/// A delete, acknowledged as the n-th write.
+pub(super) fn delete(name: &'static str, n: u64, when: (u64, u64)) -> Record {
+    record(
+        name,
+        Action::Delete,
+        when,
+        Ending::Written(summary(n, true)),
+    )
+}
+
+/// A put of token n that ended in some other way.
+pub(super) fn bad_put(name: &'static str, n: u64, when: (u64, u64), ending: Ending) -> Record {
+    record(name, Action::Put(n), when, ending)
+}
+
+/// A read of the n-th write, which was a put of token n.
+pub(super) fn read(name: &'static str, n: u64, when: (u64, u64)) -> Record {
+    let seen = Seen {
+        summary: summary(n, false),
+        token: Some(n),
+    };
+    record(name, Action::Get, when, Ending::Read(Some(seen)))
+}
+
+/// A read of nothing.
+pub(super) fn read_nothing(name: &'static str, when: (u64, u64)) -> Record {
+    record(name, Action::Get, when, Ending::Read(None))
+}

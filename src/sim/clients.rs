@@ -1,0 +1,352 @@
+//! Clients: each is bound to a region, has one operation in flight, and writes down what it asked and saw.
+//!
+//! A client that hears nothing by its deadline calls a write UNKNOWN and goes on.
+
+use std::collections::VecDeque;
+
+use crate::model::{KeyspaceId, Level, RegionId, Row, RowKey};
+use crate::protocol::{Input, Operation, Outcome, RequestId};
+
+use super::cluster::NodeIndex;
+use super::history::{Action, Ending, Record, seen};
+use super::world::{Event, World};
+
+/// A node may answer so much later than the deadline, in microseconds.
+const LATE_MAX: u64 = 1_000_000;
+/// A client of a live node waits so long after its deadline.
+const PATIENCE: u64 = 1_200_000;
+
+/// What a client does in the end, when faults are over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Task {
+    /// Read a row.
+    Get(RowKey),
+    /// List the rows of a keyspace, from a partition and a row on.
+    List(KeyspaceId, u16, Option<RowKey>),
+}
+
+/// An operation under way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Pending {
+    op: u64,
+    /// The node and its life, once the request has reached it and unless it was paused since.
+    asked: Option<(NodeIndex, u32)>,
+    deadline: u64,
+    listing: Option<KeyspaceId>,
+}
+
+/// A client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// Its region.
+    pub(crate) region: RegionId,
+    /// The region's nodes.
+    nodes: Vec<NodeIndex>,
+    /// The rows that it may use.
+    keys: Vec<RowKey>,
+    /// Whether it goes on with random operations.
+    pub(crate) is_active: bool,
+    /// What it does in the end.
+    pub(crate) tasks: VecDeque<Task>,
+    pending: Option<Pending>,
+    /// What it listed: keyspace, key, row.
+    pub(crate) listed: Vec<(RowKey, Row)>,
+    /// Tasks that did not end well.
+    pub(crate) failed_tasks: Vec<String>,
+}
+
+impl Client {
+    /// Whether it waits for nothing and wants nothing.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_none() && self.tasks.is_empty()
+    }
+}
+
+impl World {
+    /// Brings in the clients of every region.
+    pub(crate) fn add_clients(&mut self, is_active: bool, each: usize) {
+        for region in self.cluster.topology.regions.clone() {
+            let ids: Vec<_> = region.nodes.iter().map(|node| node.id).collect();
+            let nodes: Vec<NodeIndex> = (0..self.nodes.len())
+                .filter(|index| self.id_of(*index).is_some_and(|id| ids.contains(&id)))
+                .collect();
+            for _ in 0..each {
+                let client = self.clients.len();
+                self.clients.push(Client {
+                    region: region.id,
+                    nodes: nodes.clone(),
+                    keys: self.cluster.keys_in(region.id),
+                    is_active,
+                    tasks: VecDeque::new(),
+                    pending: None,
+                    listed: Vec::new(),
+                    failed_tasks: Vec::new(),
+                });
+                self.ask_later(client);
+            }
+        }
+    }
+
+    /// Lets a client ask after a pause.
+    pub(crate) fn ask_later(&mut self, client: usize) {
+        let pause = self.rng.u64(0..=2 * self.cluster.profile.think);
+        self.schedule(self.now + pause, Event::Ask { client });
+    }
+
+    /// A client asks for something.
+    pub(crate) fn on_ask(&mut self, index: usize) {
+        let Some(client) = self.clients.get_mut(index) else {
+            return;
+        };
+        if client.pending.is_some() {
+            return;
+        }
+        let Some(node) = self.rng.choice(client.nodes.iter().copied()) else {
+            return;
+        };
+        let task = client.tasks.pop_front();
+        let is_active = client.is_active;
+        match task {
+            Some(Task::Get(key)) => self.ask(index, node, (Action::Get, Level::LocalQuorum, key)),
+            Some(Task::List(keyspace, from, after)) => {
+                self.ask_list(index, node, (keyspace, from, after));
+            }
+            None if is_active => {
+                let keys = self.clients.get(index).map(|client| client.keys.clone());
+                if let Some(key) = self.rng.choice(keys.unwrap_or_default()) {
+                    let action = self.random_action();
+                    let level = self.random_level();
+                    self.ask(index, node, (action, level, key));
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn random_action(&mut self) -> Action {
+        let profile = &self.cluster.profile;
+        if self.rng.u8(0..100) < profile.read_percent {
+            Action::Get
+        } else if self.rng.u8(0..100) < profile.delete_percent {
+            Action::Delete
+        } else {
+            Action::Put(self.history.next_id())
+        }
+    }
+
+    fn random_level(&mut self) -> Level {
+        match self.rng.u8(0..100) {
+            0..10 => Level::One,
+            10..82 => Level::LocalQuorum,
+            82..94 => Level::EachQuorum,
+            _ => Level::All,
+        }
+    }
+
+    fn ask(&mut self, client: usize, node: NodeIndex, what: (Action, Level, RowKey)) {
+        let (action, level, key) = what;
+        let (Some(region), Some(id)) = (self.region_of_client(client), self.id_of(node)) else {
+            return;
+        };
+        let record = Record {
+            id: 0,
+            client,
+            region,
+            node: id,
+            level,
+            key,
+            action,
+            invoked: self.now,
+            ended: None,
+            ending: Ending::Pending,
+        };
+        let bytes = self.rng.usize(0..=self.cluster.profile.value_bytes_max);
+        let operation = record.operation(bytes);
+        self.trace
+            .note(self.now, [12, client as u64, node as u64], || {
+                format!("c{client} asks n{node}: {level} {operation:?}")
+            });
+        let op = self.history.invoke(record);
+        self.send_request((client, op), node, operation, None);
+    }
+
+    fn ask_list(
+        &mut self,
+        client: usize,
+        node: NodeIndex,
+        (keyspace, index, after): (KeyspaceId, u16, Option<RowKey>),
+    ) {
+        let operation = Operation::List {
+            keyspace,
+            index,
+            after,
+            rows_max: self.rng.u32(1..=5),
+            bytes_max: self.rng.u32(1..=1_000),
+        };
+        // Listings are not in the history: they are numbered from the top.
+        self.nemesis.listings += 1;
+        let op = u64::MAX - self.nemesis.listings;
+        self.trace
+            .note(self.now, [13, client as u64, node as u64], || {
+                format!("c{client} asks n{node}: {operation:?}")
+            });
+        self.send_request((client, op), node, operation, Some(keyspace));
+    }
+
+    fn send_request(
+        &mut self,
+        (client, op): (usize, u64),
+        node: NodeIndex,
+        operation: Operation,
+        listing: Option<KeyspaceId>,
+    ) {
+        let deadline = self.now + self.rng.u64(200_000..=2_000_000);
+        if let Some(client) = self.clients.get_mut(client) {
+            client.pending = Some(Pending {
+                op,
+                asked: None,
+                deadline,
+                listing,
+            });
+        }
+        let arrives = self.now + self.rng.u64(100..=1_000);
+        let request = Event::Request {
+            client,
+            op,
+            node,
+            operation,
+            deadline,
+        };
+        self.schedule(arrives, request);
+        self.schedule(deadline, Event::GiveUp { client, op });
+    }
+
+    fn region_of_client(&self, client: usize) -> Option<RegionId> {
+        self.clients.get(client).map(|client| client.region)
+    }
+
+    fn pending(&mut self, client: usize, op: u64) -> Option<&mut Pending> {
+        let pending = self.clients.get_mut(client)?.pending.as_mut()?;
+        (pending.op == op).then_some(pending)
+    }
+
+    /// A request reaches its node, or what was its node.
+    pub(crate) fn on_request(
+        &mut self,
+        (client, op): (usize, u64),
+        index: NodeIndex,
+        operation: Operation,
+        deadline: u64,
+    ) {
+        let Some(life) = self.life_of(index) else {
+            return;
+        };
+        if let Some(pending) = self.pending(client, op) {
+            pending.asked = Some((index, life));
+        }
+        let level = self.history.get(op).map(|record| record.level);
+        let Some(node) = self.nodes.get_mut(index) else {
+            return;
+        };
+        let Some(running) = node.running.as_mut() else {
+            return;
+        };
+        let id = RequestId(running.next_request);
+        running.next_request += 1;
+        running.requests.insert(id, (client, op));
+        let deadline = crate::model::Time(deadline + running.time_offset);
+        let request = Input::Request {
+            id,
+            operation,
+            level,
+            deadline,
+        };
+        self.step(index, request);
+    }
+
+    /// A node answers.
+    pub(crate) fn on_reply(&mut self, (client, op): (usize, u64), outcome: Outcome) {
+        let Some(pending) = self.pending(client, op).cloned() else {
+            return;
+        };
+        if let Some(client) = self.clients.get_mut(client) {
+            client.pending = None;
+        }
+        self.trace.note(self.now, [14, client as u64, op], || {
+            format!("c{client} hears: {outcome:?}")
+        });
+        match pending.listing {
+            Some(keyspace) => self.on_listed(client, keyspace, outcome),
+            None => self.on_ended(op, outcome),
+        }
+        self.ask_later(client);
+    }
+
+    fn on_ended(&mut self, op: u64, outcome: Outcome) {
+        let is_write = self.history.get(op).is_some_and(Record::is_write);
+        let ending = match outcome {
+            Outcome::Written(summary) if is_write => Ending::Written(summary),
+            Outcome::Read(row) if !is_write => Ending::Read(row.as_ref().map(seen)),
+            Outcome::Refused(_) | Outcome::Unavailable(_) => Ending::Failed,
+            Outcome::Unknown(_) => Ending::Unknown,
+            Outcome::Written(_) | Outcome::Read(_) | Outcome::Page { .. } => {
+                let words = format!("operation {op} is answered by {outcome:?}");
+                return self.fail("answers", words);
+            }
+        };
+        self.history.end(self.now, op, ending);
+    }
+
+    fn on_listed(&mut self, client: usize, keyspace: KeyspaceId, outcome: Outcome) {
+        let Some(client) = self.clients.get_mut(client) else {
+            return;
+        };
+        if let Outcome::Page { rows, next } = outcome {
+            client.listed.extend(rows);
+            if let Some((index, after)) = next {
+                client.tasks.push_front(Task::List(keyspace, index, after));
+            }
+        } else {
+            client.failed_tasks.push(format!("listing: {outcome:?}"));
+        }
+    }
+
+    /// A client stops waiting.
+    pub(crate) fn on_give_up(&mut self, index: usize, op: u64) {
+        let Some(pending) = self.pending(index, op).cloned() else {
+            return;
+        };
+        let is_live = pending
+            .asked
+            .is_some_and(|(node, life)| self.life_of(node) == Some(life));
+        if is_live && self.now < pending.deadline + PATIENCE {
+            let at = pending.deadline + PATIENCE;
+            return self.schedule(at, Event::GiveUp { client: index, op });
+        }
+        if let Some((node, _)) = pending.asked
+            && is_live
+            && !self.was_paused_since(node, pending.deadline.saturating_sub(LATE_MAX))
+        {
+            let words = format!("n{node} never answered operation {op} of client {index}");
+            return self.fail("answers", words);
+        }
+        if let Some(client) = self.clients.get_mut(index) {
+            client.pending = None;
+            if pending.listing.is_some() {
+                client
+                    .failed_tasks
+                    .push("a listing was never answered".to_owned());
+            }
+        }
+        self.trace.note(self.now, [15, index as u64, op], || {
+            format!("c{index} gives up on operation {op}")
+        });
+        self.history.end(self.now, op, Ending::Unknown);
+        self.ask_later(index);
+    }
+
+    fn was_paused_since(&self, node: NodeIndex, since: u64) -> bool {
+        let node = self.nodes.get(node);
+        node.is_some_and(|node| since < node.paused_until)
+    }
+}

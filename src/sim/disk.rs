@@ -1,0 +1,262 @@
+//! A node's disk: changes queue up, are staged together, and become durable an fsync later.
+//!
+//! The engine outlives the node. What was staged but not synced when the node crashed is gone, unless the
+//! sync had just ended. The world decides when each of these happens.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::model::{
+    Answer, Change, Effect, Limits, NodeId, PartitionId, Position, Query, Row, RowKey, Wall,
+};
+use crate::protocol::Ticket;
+use bytes::Bytes;
+
+use crate::storage::{Batch, Door, Engine, Error, Memory, MemoryDisk, OpenOptions, Opened, Space};
+
+use super::Bug;
+
+/// The ticket of changes that a planted bug makes.
+pub(crate) const FORGED: Ticket = Ticket(u64::MAX);
+
+/// Where a batch stands.
+#[derive(Debug)]
+enum Phase {
+    /// Nothing is under way.
+    Idle,
+    /// The world will stage what is queued.
+    Waiting,
+    /// Staged, not yet on disk.
+    Syncing(Vec<(Ticket, Effect)>),
+}
+
+/// What a crash did to a batch that was staged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Loss {
+    /// There was none.
+    Nothing,
+    /// It is gone.
+    Unsynced,
+    /// It had just become durable, and nobody was told.
+    Untold,
+}
+
+/// What a node's door is opened with.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// The node.
+    pub(crate) node: NodeId,
+    /// The partitions it holds.
+    pub(crate) partitions: Vec<PartitionId>,
+    /// Partitions of every keyspace.
+    pub(crate) partition_count: u16,
+    /// The limits.
+    pub(crate) limits: Limits,
+}
+
+/// A node's disk.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    setup: Setup,
+    bug: Option<Bug>,
+    disk: MemoryDisk,
+    door: Option<Door<Memory>>,
+    queue: VecDeque<(Ticket, Change)>,
+    phase: Phase,
+}
+
+impl Disk {
+    /// An empty disk.
+    pub(crate) fn new(setup: Setup, bug: Option<Bug>) -> Self {
+        Self {
+            setup,
+            bug,
+            disk: new_disk(bug),
+            door: None,
+            queue: VecDeque::new(),
+            phase: Phase::Idle,
+        }
+    }
+
+    /// Opens the door on what survived.
+    pub(crate) fn open(&mut self, wall: Wall, chance: u64) -> Result<Opened, Error> {
+        let options = OpenOptions {
+            node: self.setup.node,
+            partitions: self.setup.partitions.clone(),
+            partition_count: self.setup.partition_count,
+            limits: self.setup.limits.clone(),
+            wall,
+            chance,
+        };
+        let (door, opened) = Door::open(self.disk.engine(), options)?;
+        self.disk.sync();
+        self.door = Some(door);
+        Ok(opened)
+    }
+
+    /// Queues a change; true if the world must call [`Self::stage`] soon.
+    pub(crate) fn push(&mut self, ticket: Ticket, change: Change) -> bool {
+        self.queue.push_back((ticket, change));
+        self.wants_stage()
+    }
+
+    /// Whether the world must call [`Self::stage`] soon; says so once.
+    pub(crate) fn wants_stage(&mut self) -> bool {
+        let wants = matches!(self.phase, Phase::Idle) && !self.queue.is_empty();
+        if wants {
+            self.phase = Phase::Waiting;
+        }
+        wants
+    }
+
+    /// Changes that wait to be staged.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Stages everything that is queued.
+    pub(crate) fn stage(&mut self, wall: Wall) -> Result<Vec<(Ticket, Effect)>, Error> {
+        let Some(door) = self.door.as_mut() else {
+            return Ok(Vec::new());
+        };
+        let (tickets, changes): (Vec<Ticket>, Vec<Change>) = self.queue.drain(..).unzip();
+        let effects = door.stage(wall, &changes)?;
+        if self.bug == Some(Bug::AckBeforeSync) {
+            door.commit()?;
+        }
+        let staged: Vec<_> = tickets.into_iter().zip(effects).collect();
+        self.phase = Phase::Syncing(staged.clone());
+        Ok(staged)
+    }
+
+    /// The sync ended: what is durable now.
+    pub(crate) fn sync(&mut self) -> Result<Vec<(Ticket, Effect)>, Error> {
+        let Some(door) = self.door.as_mut() else {
+            return Ok(Vec::new());
+        };
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle | Phase::Waiting => Ok(Vec::new()),
+            Phase::Syncing(staged) => {
+                // A no-op on a disk that lies: there the commit came first, and this is the sync.
+                door.commit()?;
+                self.disk.sync();
+                Ok(staged)
+            }
+        }
+    }
+
+    /// Answers from the last durable snapshot; nothing if the door is closed.
+    pub(crate) fn answer(&self, query: &Query) -> Option<Answer> {
+        Some(self.door.as_ref()?.reader().answer(query))
+    }
+
+    /// How far each partition is on disk.
+    pub(crate) fn positions(&self) -> Vec<(PartitionId, Position)> {
+        let position = |partition: PartitionId| {
+            let nodes = Vec::new();
+            match self.answer(&Query::Digest { partition, nodes })? {
+                Answer::Digest { position, .. } => Some((partition, position)),
+                Answer::Rows(_)
+                | Answer::Log(_)
+                | Answer::Leaf { .. }
+                | Answer::Scan { .. }
+                | Answer::Unreadable { .. } => None,
+            }
+        };
+        let partitions = self.setup.partitions.iter().copied();
+        partitions.filter_map(position).collect()
+    }
+
+    /// All rows of a partition, tombstones included, and the root of its digest; nothing if the door is
+    /// closed or the partition is not here.
+    pub(crate) fn dump(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Option<(BTreeMap<RowKey, Row>, u128)>, Error> {
+        let Some(reader) = self.door.as_ref().map(Door::reader) else {
+            return Ok(None);
+        };
+        let mut rows = BTreeMap::new();
+        reader.for_each_row(partition, |key, row| {
+            rows.insert(key, row);
+        })?;
+        Ok(reader.root(partition).map(|root| (rows, root)))
+    }
+
+    /// The partitions whose digests are not those of their rows.
+    pub(crate) fn verify_digests(&self) -> Result<Vec<PartitionId>, Error> {
+        match &self.door {
+            Some(door) => door.reader().verify_digests(),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The node dies. If a batch was staged, `is_synced` says whether it reached the disk in time.
+    pub(crate) fn crash(&mut self, is_synced: bool) -> Result<Loss, Error> {
+        let staged = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle | Phase::Waiting => false,
+            Phase::Syncing(_) => true,
+        };
+        self.queue.clear();
+        let Some(mut door) = self.door.take() else {
+            return Ok(Loss::Nothing);
+        };
+        if staged && is_synced {
+            door.commit()?;
+            self.disk.sync();
+        }
+        drop(door);
+        self.disk.crash(0);
+        if self.bug == Some(Bug::ReuseDot) {
+            self.forge_clean_stop()?;
+        }
+        Ok(match (staged, is_synced) {
+            (false, _) => Loss::Nothing,
+            (true, false) => Loss::Unsynced,
+            (true, true) => Loss::Untold,
+        })
+    }
+
+    /// The node stops as it should: what was staged becomes durable, and the next life goes on with the same
+    /// incarnation.
+    pub(crate) fn stop(&mut self) -> Result<(), Error> {
+        self.sync()?;
+        self.queue.clear();
+        self.phase = Phase::Idle;
+        match self.door.take() {
+            Some(door) => door.close(),
+            None => Ok(()),
+        }
+    }
+
+    /// The disk is replaced by an empty one. Only while the door is closed.
+    pub(crate) fn wipe(&mut self) {
+        self.disk = new_disk(self.bug);
+    }
+
+    /// Whether changes are reported as durable as soon as they are staged.
+    pub(crate) fn lies(&self) -> bool {
+        self.bug == Some(Bug::AckBeforeSync)
+    }
+
+    /// The planted bug [`Bug::ReuseDot`]: writes the mark of a clean stop, which only the door may write.
+    fn forge_clean_stop(&mut self) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        batch.put(
+            Space::Meta,
+            CLEAN_KEY.to_vec(),
+            Bytes::from_static(b"forged"),
+        );
+        self.disk.engine().commit(batch)?;
+        self.disk.sync();
+        Ok(())
+    }
+}
+
+/// Where the store keeps the mark of a clean stop; a test plants it there.
+const CLEAN_KEY: &[u8] = b"K";
+
+fn new_disk(bug: Option<Bug>) -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    disk.set_lazy(bug == Some(Bug::AckBeforeSync));
+    disk
+}

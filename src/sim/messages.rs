@@ -1,0 +1,47 @@
+//! What the simulator wants to know of messages: their names, the log in them, and whether they survive
+//! their own sent form.
+
+use crate::coding;
+use crate::protocol::Message;
+
+/// Any version serves here: what is read was just written.
+const VERSION: u8 = 1;
+
+/// The name of a message's kind.
+pub(crate) fn name_of(message: &Message) -> &'static str {
+    match message {
+        Message::Heartbeat(_) => "Heartbeat",
+        Message::Wants(_) => "Wants",
+        Message::Append(_) => "Append",
+        Message::Acks(_) => "Acks",
+        Message::Trimmed { .. } => "Trimmed",
+        Message::Forward { .. } => "Forward",
+        Message::Forwarded { .. } => "Forwarded",
+        Message::Read { .. } => "Read",
+        Message::Summaries { .. } => "Summaries",
+        Message::Rows { .. } => "Rows",
+        Message::CannotRead { .. } => "CannotRead",
+        Message::Repair { .. } => "Repair",
+        Message::Repaired { .. } => "Repaired",
+        Message::DigestAsk { .. } => "DigestAsk",
+        Message::DigestTell { .. } => "DigestTell",
+        Message::LeafAsk { .. } => "LeafAsk",
+        Message::LeafTell { .. } => "LeafTell",
+    }
+}
+
+/// Bytes of log in a message.
+pub(crate) fn log_bytes_of(message: &Message) -> usize {
+    if let Message::Append(append) = message {
+        append.items.iter().map(crate::model::LogItem::size).sum()
+    } else {
+        0
+    }
+}
+
+/// The message after a way through its sent form; nothing if it does not come back equal.
+pub(crate) fn through_bytes(message: &Message) -> Option<Message> {
+    let bytes = coding::encode(VERSION, message).ok()?;
+    let read: Message = coding::decode(VERSION, &bytes).ok()?;
+    (read == *message).then_some(read)
+}

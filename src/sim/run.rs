@@ -1,0 +1,279 @@
+//! One run: faults under load, then healing, then rest; and the checks at each of these.
+
+use std::collections::BTreeMap;
+
+use crate::model::{RegionId, Row, RowKey};
+
+use super::Bug;
+use super::check::{self, Dump, Violation};
+use super::clients::Task;
+use super::faults::Tally;
+use super::history::Ending;
+use super::world::World;
+
+/// Nodes may take so long to serve before faults begin, in microseconds.
+const START: u64 = 2_000_000;
+/// Clients go on for so long after faults have ended.
+const TAIL: u64 = 1_500_000;
+/// After that the cluster must come to rest within this time.
+const REST_MAX: u64 = 120_000_000;
+/// Between looks whether it has.
+const REST_LOOK: u64 = 500_000;
+/// Clients' last operations take at most this long.
+const FINAL_MAX: u64 = 20_000_000;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The seed.
+    pub seed: u64,
+    /// A bug planted in the harness.
+    pub bug: Option<Bug>,
+    /// Lines of the trace to keep; 0 for none.
+    pub trace_lines: usize,
+}
+
+/// How operations ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Outcomes {
+    /// OK.
+    pub ok: u64,
+    /// FAILED.
+    pub failed: u64,
+    /// UNKNOWN, or a read that was never answered.
+    pub unknown: u64,
+}
+
+/// What came of a run.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// The first thing that was wrong.
+    pub violation: Option<Violation>,
+    /// Equal for two runs of a seed.
+    pub hash: u64,
+    /// Virtual time, in microseconds.
+    pub virtual_micros: u64,
+    /// Virtual time from healing to rest, in microseconds.
+    pub rest_micros: u64,
+    /// How operations ended.
+    pub outcomes: Outcomes,
+    /// What was injected and reported.
+    pub tally: Tally,
+    /// Counters of all machines at the end, summed.
+    pub counters: BTreeMap<&'static str, u64>,
+    /// The last lines of the trace.
+    pub lines: Vec<String>,
+}
+
+/// Runs a seed.
+pub fn run(options: &Options) -> Report {
+    let mut world = World::new(options.seed, options.bug, options.trace_lines);
+    let mut rest_micros = 0;
+    act(&mut world);
+    world.heal();
+    let healed = world.now;
+    world.run_until(healed + TAIL);
+    for client in &mut world.clients {
+        client.is_active = false;
+    }
+    if rest(&mut world) {
+        rest_micros = world.now - healed;
+        finish(&mut world);
+    }
+    Report {
+        seed: options.seed,
+        hash: world.trace.hash(),
+        virtual_micros: world.now,
+        rest_micros,
+        outcomes: outcomes(&world),
+        counters: counters(&world),
+        violation: world.violation.take(),
+        tally: std::mem::take(&mut world.tally),
+        lines: world.trace.into_lines(),
+    }
+}
+
+/// The cluster starts, clients come, and things go wrong.
+fn act(world: &mut World) {
+    world.run_until(START);
+    world.add_clients(true, world.cluster.profile.clients);
+    world.begin_faults();
+    let end = world.now + world.cluster.profile.fault_phase;
+    world.run_until(end);
+}
+
+/// Waits until nothing moves any more; says whether it came to that.
+fn rest(world: &mut World) -> bool {
+    let reconcile = world.cluster.topology.limits.reconcile_every;
+    let window = 2 * u64::try_from(reconcile.as_micros()).unwrap_or(0) + 1_000_000;
+    let limit = world.now + REST_MAX;
+    while world.violation.is_none() {
+        world.run_until(world.now + REST_LOOK);
+        let unrest = match unrest(world, window) {
+            Ok(()) => return true,
+            Err(unrest) => unrest,
+        };
+        if limit < world.now {
+            let (check, words) = unrest;
+            world.fail(check, format!("still after {REST_MAX} us: {words}"));
+        }
+    }
+    false
+}
+
+/// What keeps the cluster from rest.
+fn unrest(world: &World, window: u64) -> Result<(), (&'static str, String)> {
+    if world.clients.iter().any(|client| !client.is_idle()) {
+        return Err(("answers", "clients wait".to_owned()));
+    }
+    for (index, node) in world.nodes.iter().enumerate() {
+        if !node.is_serving(world.now) {
+            return Err(("quiet", format!("n{index} does not serve")));
+        }
+    }
+    let (last, what) = world.checks.last_traffic();
+    let is_quiet = window < world.now.saturating_sub(last);
+    let dumps = dumps(world)?;
+    check::at_rest(&dumps)?;
+    if !is_quiet {
+        return Err(("quiet", format!("{what} was sent at {last} us")));
+    }
+    Ok(())
+}
+
+/// At rest: every replica is looked at, and clients read everything once more.
+fn finish(world: &mut World) {
+    if let Err((check, words)) = check_rest(world) {
+        return world.fail(check, words);
+    }
+    let since = world.now;
+    let first = world.clients.len();
+    world.add_clients(false, 1);
+    for client in world.clients.iter_mut().skip(first) {
+        let keys = world.cluster.keys_in(client.region);
+        let keyspaces = world.cluster.topology.keyspaces.iter();
+        let here = keyspaces.filter(|keyspace| keyspace.regions.contains(&client.region));
+        client
+            .tasks
+            .extend(here.map(|keyspace| Task::List(keyspace.id, 0, None)));
+        client.tasks.extend(keys.into_iter().map(Task::Get));
+    }
+    let limit = world.now + FINAL_MAX;
+    while world.violation.is_none()
+        && world.now < limit
+        && world.clients.iter().any(|client| !client.is_idle())
+    {
+        world.run_until(world.now + REST_LOOK / 10);
+    }
+    if world.violation.is_none()
+        && let Err((check, words)) = check_finals(world, since, first)
+    {
+        world.fail(check, words);
+    }
+}
+
+fn check_rest(world: &World) -> Result<(), (&'static str, String)> {
+    for (index, node) in world.nodes.iter().enumerate() {
+        match node.disk.verify_digests() {
+            Ok(wrong) if wrong.is_empty() => {}
+            Ok(wrong) => {
+                return Err((
+                    "converge",
+                    format!("digests of n{index} are not those of its rows: {wrong:?}"),
+                ));
+            }
+            Err(error) => return Err(("disk", format!("verify digests of n{index}: {error}"))),
+        }
+    }
+    let dumps = dumps(world)?;
+    check::history(
+        world.history.records(),
+        &state(&dumps),
+        &world.checks.tombstones(),
+    )
+}
+
+fn check_finals(world: &World, since: u64, first: usize) -> Result<(), (&'static str, String)> {
+    let dumps = dumps(world)?;
+    let mut listings: Vec<(RegionId, Vec<(RowKey, Row)>)> = Vec::new();
+    for client in world.clients.iter().skip(first) {
+        if !client.is_idle() || !client.failed_tasks.is_empty() {
+            let words = format!("last operations failed: {:?}", client.failed_tasks);
+            return Err(("answers", words));
+        }
+        listings.push((client.region, client.listed.clone()));
+    }
+    let mut expected: BTreeMap<RegionId, BTreeMap<RowKey, Row>> = BTreeMap::new();
+    for dump in &dumps {
+        let rows = dump.rows.clone();
+        expected.entry(dump.region).or_default().extend(rows);
+    }
+    let records = world.history.records();
+    check::history(records, &state(&dumps), &world.checks.tombstones())?;
+    check::after_rest(records, since, &listings, &expected)?;
+    let (last, what) = world.checks.last_traffic();
+    if since < last {
+        return Err((
+            "quiet",
+            format!("reads of a cluster at rest made it send {what}"),
+        ));
+    }
+    Ok(())
+}
+
+/// What every replica of every partition holds.
+fn dumps(world: &World) -> Result<Vec<Dump>, (&'static str, String)> {
+    let mut dumps = Vec::new();
+    for (index, node) in world.nodes.iter().enumerate() {
+        let Some(region) = world.cluster.region_of(index) else {
+            continue;
+        };
+        for partition in world.cluster.placement.partitions_of(node.id) {
+            match node.disk.dump(*partition) {
+                Ok(Some((rows, root))) => dumps.push(Dump {
+                    node: index,
+                    region: region.id,
+                    partition: *partition,
+                    rows,
+                    root,
+                }),
+                Ok(None) => return Err(("quiet", format!("n{index} is closed"))),
+                Err(error) => return Err(("disk", format!("dump n{index}: {error}"))),
+            }
+        }
+    }
+    Ok(dumps)
+}
+
+/// What replicas at rest agree on.
+fn state(dumps: &[Dump]) -> BTreeMap<RowKey, Row> {
+    dumps.iter().flat_map(|dump| dump.rows.clone()).collect()
+}
+
+fn outcomes(world: &World) -> Outcomes {
+    let mut outcomes = Outcomes::default();
+    for record in world.history.records() {
+        match record.ending {
+            Ending::Written(_) | Ending::Read(_) => outcomes.ok += 1,
+            Ending::Failed => outcomes.failed += 1,
+            Ending::Unknown | Ending::Pending => outcomes.unknown += 1,
+        }
+    }
+    outcomes
+}
+
+fn counters(world: &World) -> BTreeMap<&'static str, u64> {
+    let mut counters = BTreeMap::new();
+    for node in &world.nodes {
+        let now = node.now(world.now);
+        let Some(running) = &node.running else {
+            continue;
+        };
+        for (name, count) in running.machine.view(now).counters {
+            *counters.entry(name).or_default() += count;
+        }
+    }
+    counters
+}

@@ -1,0 +1,68 @@
+//! The simulator tested by itself: fixed seeds are clean, each planted bug is found, and a seed is one run.
+
+use super::{Bug, Options, Report, run};
+
+fn run_seed(seed: u64, bug: Option<Bug>) -> Report {
+    run(&Options {
+        seed,
+        bug,
+        trace_lines: 0,
+    })
+}
+
+/// Fixed seeds that must stay clean.
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=20;
+/// A planted bug must be found within so many seeds.
+const SEEDS_TO_FIND: u64 = 200;
+
+#[test]
+fn fixed_seeds_are_clean() {
+    for seed in SEEDS {
+        let report = run_seed(seed, None);
+        assert_eq!(report.violation, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_seed_is_one_run() {
+    for seed in [3, 8] {
+        let (one, two) = (run_seed(seed, None), run_seed(seed, None));
+        assert_eq!(one, two, "seed {seed}");
+    }
+    assert_ne!(run_seed(3, None).hash, run_seed(8, None).hash);
+}
+
+/// The checker that finds a bug first, and after how many seeds. Only runs that are clean without the bug count.
+fn find(bug: Bug, checks: &[&str]) {
+    for seed in 1..=SEEDS_TO_FIND {
+        let Some(violation) = run_seed(seed, Some(bug)).violation else {
+            continue;
+        };
+        if run_seed(seed, None).violation.is_none() && checks.contains(&violation.check) {
+            println!(
+                "{bug:?} is found by {} in seed {seed}: {}",
+                violation.check, violation.words
+            );
+            return;
+        }
+    }
+    panic!("{bug:?} was not found in {SEEDS_TO_FIND} seeds");
+}
+
+#[test]
+fn acknowledging_before_the_sync_is_found() {
+    find(Bug::AckBeforeSync, &["durable", "reads", "stable"]);
+}
+
+#[test]
+fn a_dot_used_twice_is_found() {
+    find(Bug::ReuseDot, &["unique"]);
+}
+
+#[test]
+fn tombstones_dropped_early_are_found() {
+    find(
+        Bug::DropTombstonesEarly,
+        &["deletes", "reads", "durable", "converge"],
+    );
+}
