@@ -49,9 +49,9 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Network {
     config: Arc<NetConfig>,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     known: Arc<Known>,
-    peers: BTreeMap<NodeId, Arc<Peer>>,
+    pub(super) peers: BTreeMap<NodeId, Arc<Peer>>,
     tls: Arc<ArcSwap<Tls>>,
     tasks: TaskTracker,
     stop: CancellationToken,

@@ -27,7 +27,8 @@ async fn messages_keep_their_order_on_every_lane() {
                     .send(first.id, lane, &small(base * 10_000 + n));
             }
         }
-        for (node, other) in [(&mut first, second.id), (&mut second, first.id)] {
+        let ids = [first.id, second.id];
+        for (node, other) in [(&mut first, ids[1]), (&mut second, ids[0])] {
             let mut next = [0; 5];
             for (from, message) in node.messages(5000).await {
                 assert_eq!(from, other);
