@@ -159,12 +159,11 @@ async fn receiver_that_is_slow_holds_the_sender_back() {
     fast.network.send(slow.id, Lane::Control, &small(1));
     let mut fresh = 0;
     while fresh < fast.network.stats()[0].sent_messages - 1 {
-        match slow.next().await {
-            NetEvent::Messages { messages, .. } => {
-                let is_fresh = |message: &&_| **message != small(1);
-                fresh += u64::try_from(messages.iter().filter(is_fresh).count()).unwrap();
-            }
-            event => panic!("{event:?}"),
-        }
+        let event = slow.next().await;
+        let NetEvent::Messages { messages, .. } = event else {
+            panic!("{event:?}");
+        };
+        let is_fresh = |message: &&_| **message != small(1);
+        fresh += u64::try_from(messages.iter().filter(is_fresh).count()).unwrap();
     }
 }
