@@ -2,6 +2,7 @@
 
 mod conformance;
 mod convergence;
+mod crash;
 mod door;
 mod fjall;
 mod forms;
@@ -75,17 +76,17 @@ pub(super) fn apply(door: &mut Door<Memory>, change: Change) -> Effect {
 }
 
 pub(super) fn written(effect: Effect) -> LogItem {
-    match effect {
-        Effect::Written { item, .. } => item,
-        other => panic!("not written: {other:?}"),
-    }
+    let Effect::Written { item, .. } = effect else {
+        panic!("not written: {effect:?}");
+    };
+    item
 }
 
 pub(super) fn row(door: &Door<Memory>, name: &str) -> Option<Row> {
-    match door.reader().answer(&Query::Rows(vec![key(name)])) {
-        Answer::Rows(rows) => rows.into_iter().next().unwrap(),
-        other => panic!("unreadable: {other:?}"),
-    }
+    let Answer::Rows(rows) = door.reader().answer(&Query::Rows(vec![key(name)])) else {
+        panic!("unreadable");
+    };
+    rows.into_iter().next().unwrap()
 }
 
 pub(super) fn value(door: &Door<Memory>, name: &str) -> Option<Bytes> {
@@ -108,10 +109,10 @@ pub(super) fn log_page(
         upto: u64::MAX,
         bytes_max: usize::MAX,
     };
-    match door.reader().answer(&Query::Log(query)) {
-        Answer::Log(page) => page,
-        other => panic!("unreadable: {other:?}"),
-    }
+    let Answer::Log(page) = door.reader().answer(&Query::Log(query)) else {
+        panic!("unreadable");
+    };
+    page
 }
 
 /// The piece of log that leads from the receiver's position as far as the sender can.
