@@ -171,8 +171,11 @@ fn a_crash_takes_back_what_was_not_synced() {
     assert_eq!(all(&copy), "");
 }
 
-/// Batches of (space, key, value or removal), with a reopening after each where the number is zero.
-fn histories() -> impl Strategy<Value = Vec<(Vec<(u8, u8, Option<u8>)>, u8)>> {
+/// A space, a key, and a value or removal.
+type Op = (u8, u8, Option<u8>);
+
+/// Batches, with a reopening after each where the number is zero.
+fn histories() -> impl Strategy<Value = Vec<(Vec<Op>, u8)>> {
     let op = (0u8..3, 0u8..12, proptest::option::of(any::<u8>()));
     let batch = proptest::collection::vec(op, 1..8);
     proptest::collection::vec((batch, 0u8..6), 1..20)

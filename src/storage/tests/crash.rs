@@ -36,11 +36,10 @@ fn child() {
     };
     let options = StoreOptions::new(options(1), Arc::new(Steps::default()));
     let (store, _, mut events) = Store::open(Path::new(&folder), options).unwrap();
-    let mut next = 0;
-    loop {
-        let changes = (next..next + 20).map(|i| (Ticket(i), put(&format!("k{i}"), "v")));
+    for first in (0..).step_by(20) {
+        let next: u64 = first + 20;
+        let changes = (first..next).map(|i| (Ticket(i), put(&format!("k{i}"), "v")));
         store.submit(changes.collect()).unwrap();
-        next += 20;
         while let Some(event) = events.blocking_recv() {
             let StoreEvent::Durable(tickets) = event else {
                 continue;
