@@ -1,5 +1,6 @@
 //! Sterna: a multi-region, geo-replicated key-value store. `ARCHITECTURE.md` is the map.
 
+pub mod bench;
 pub mod cli;
 pub mod coding;
 pub mod digest;
@@ -13,3 +14,4 @@ pub mod protocol;
 pub mod server;
 pub mod sim;
 pub mod storage;
+pub mod workload;

@@ -7,6 +7,15 @@ use std::time::SystemTime;
 
 use crate::net::{CertError, PeerName, Pem, make_ca, make_node};
 
+/// The wall clock, by which certificates are dated.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "certificates are dated at the command line, not in a node's loop"
+)]
+pub(super) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Why a command about certificates failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CertCommandError {

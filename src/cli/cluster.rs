@@ -20,7 +20,9 @@ use crate::sim::wan::Wan;
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// An address is taken, or is none.
-    #[error("listen on {address} for node {node}: {error}; is another cluster running on these ports?")]
+    #[error(
+        "listen on {address} for node {node}: {error}; is another cluster running on these ports?"
+    )]
     Listen {
         /// The node.
         node: String,
@@ -75,16 +77,23 @@ impl Running {
     /// Stops taking requests, finishes what is in flight, closes the data folder.
     pub(super) async fn stop(self) -> Result<(), ClusterError> {
         let node = self.name;
-        self.node.stop().await.map_err(|error| ClusterError::Close { node, error })
+        self.node
+            .stop()
+            .await
+            .map_err(|error| ClusterError::Close { node, error })
     }
 }
 
 /// Starts a node and its HTTP endpoint.
 pub(super) async fn start(start: Start<'_>) -> Result<Running, ClusterError> {
     let topology = start.topology;
-    let (Some(spec), Some(region)) = (topology.node(start.node), topology.region_of(start.node)) else {
+    let (Some(spec), Some(region)) = (topology.node(start.node), topology.region_of(start.node))
+    else {
         let error = crate::node::StartError::NoNode;
-        return Err(ClusterError::Node { node: String::new(), error });
+        return Err(ClusterError::Node {
+            node: String::new(),
+            error,
+        });
     };
     let name = spec.name.clone();
     let listen = |address: &str, error: io::Error| ClusterError::Listen {
@@ -92,7 +101,9 @@ pub(super) async fn start(start: Start<'_>) -> Result<Running, ClusterError> {
         address: address.to_owned(),
         error,
     };
-    let http = TcpListener::bind(&spec.http).await.map_err(|error| listen(&spec.http, error))?;
+    let http = TcpListener::bind(&spec.http)
+        .await
+        .map_err(|error| listen(&spec.http, error))?;
     let address = resolve(&spec.peer).map_err(|error| listen(&spec.peer, error))?;
     let udp = bind(address).map_err(|error| listen(&spec.peer, error))?;
     let socket = match start.wan {
@@ -108,8 +119,14 @@ pub(super) async fn start(start: Start<'_>) -> Result<Running, ClusterError> {
     };
     let node = Node::start(config)
         .await
-        .map_err(|error| ClusterError::Node { node: name.clone(), error })?;
-    let options = Options { links: start.links, ..Options::default() };
+        .map_err(|error| ClusterError::Node {
+            node: name.clone(),
+            error,
+        })?;
+    let options = Options {
+        links: start.links,
+        ..Options::default()
+    };
     let (handle, stop) = (node.handle(), node.tasks().stopping());
     node.tasks().spawn(async move {
         if let Err(error) = serve(http, handle, options, stop).await {
@@ -127,7 +144,10 @@ fn resolve(address: &str) -> io::Result<SocketAddr> {
 fn regions_by_address(topology: &Topology) -> BTreeMap<SocketAddr, RegionId> {
     let mut regions = BTreeMap::new();
     for region in &topology.regions {
-        let addresses = region.nodes.iter().filter_map(|node| resolve(&node.peer).ok());
+        let addresses = region
+            .nodes
+            .iter()
+            .filter_map(|node| resolve(&node.peer).ok());
         regions.extend(addresses.map(|address| (address, region.id)));
     }
     regions

@@ -3,19 +3,19 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::model::Duration;
-use crate::net::{CertError, Identity, IdentityError, Pem, PeerName, make_ca, make_node};
+use crate::net::{CertError, Identity, IdentityError, PeerName, Pem, make_ca, make_node};
 use crate::node::{Clock, Handle};
 use crate::placement::Topology;
 
+use super::cert::now;
 use super::cluster::{ClusterError, Running, Start, data_folder, start, wan};
-use super::live::{Live, plain_line};
 use super::links::Links;
+use super::live::{Live, plain_line};
 use super::topology::{TopologyFileError, load};
 
 /// Between two looks of the live view.
@@ -76,7 +76,10 @@ impl DevArgs {
     /// Runs the cluster until Ctrl-C or SIGTERM.
     pub async fn run(&self, out: &mut dyn Write) -> Result<(), DevError> {
         let topology = Arc::new(load(&self.topology)?);
-        let root = self.data.clone().unwrap_or_else(|| Path::new("data").join(&topology.cluster));
+        let root = self
+            .data
+            .clone()
+            .unwrap_or_else(|| Path::new("data").join(&topology.cluster));
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut nodes = self.start_all(&topology, &root).await?;
@@ -98,7 +101,11 @@ impl DevArgs {
         stopped.map_err(DevError::from)
     }
 
-    async fn start_all(&self, topology: &Arc<Topology>, root: &Path) -> Result<Vec<Running>, DevError> {
+    async fn start_all(
+        &self,
+        topology: &Arc<Topology>,
+        root: &Path,
+    ) -> Result<Vec<Running>, DevError> {
         let ca = make_ca(now(), &topology.cluster)?;
         let wan = wan(topology, self.seed);
         let links = Arc::new(Links::new(Arc::clone(topology), wan.clone()));
@@ -125,22 +132,35 @@ impl DevArgs {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "certificates are dated by the wall clock, at the command line")]
-fn now() -> SystemTime {
-    SystemTime::now()
-}
-
 fn identity(ca: &Pem, name: &PeerName) -> Result<Identity, DevError> {
     let pem = make_node(now(), ca, name, CERTIFICATE_DAYS)?;
-    Ok(Identity::from_pem(&ca.certificate, &pem.certificate, &pem.key)?)
+    Ok(Identity::from_pem(
+        &ca.certificate,
+        &pem.certificate,
+        &pem.key,
+    )?)
 }
 
 fn greet(out: &mut dyn Write, topology: &Topology, root: &Path) -> io::Result<()> {
-    let keyspace = topology.keyspaces.first().map_or("default", |keyspace| keyspace.name.as_str());
-    writeln!(out, "cluster {}: data in {}", topology.cluster, root.display())?;
+    let keyspace = topology
+        .keyspaces
+        .first()
+        .map_or("default", |keyspace| keyspace.name.as_str());
+    writeln!(
+        out,
+        "cluster {}: data in {}",
+        topology.cluster,
+        root.display()
+    )?;
     for (index, region) in topology.regions.iter().enumerate() {
-        let Some(node) = region.nodes.first() else { continue };
-        let what = if index == 0 { "-X PUT --data-binary hello " } else { "" };
+        let Some(node) = region.nodes.first() else {
+            continue;
+        };
+        let what = if index == 0 {
+            "-X PUT --data-binary hello "
+        } else {
+            ""
+        };
         writeln!(
             out,
             "  {:<14} curl {what}http://{}/v1/kv/{keyspace}/greeting",
@@ -151,7 +171,12 @@ fn greet(out: &mut dyn Write, topology: &Topology, root: &Path) -> io::Result<()
 }
 
 /// Says when all nodes are ready, and then how the cluster does.
-async fn watch(out: &mut dyn Write, topology: &Topology, nodes: &[Running], is_plain: bool) -> io::Result<()> {
+async fn watch(
+    out: &mut dyn Write,
+    topology: &Topology,
+    nodes: &[Running],
+    is_plain: bool,
+) -> io::Result<()> {
     let handles: Vec<Handle> = nodes.iter().map(Running::handle).collect();
     while !handles.iter().all(Handle::is_ready) {
         tokio::time::sleep(READY_EVERY).await;

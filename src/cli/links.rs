@@ -20,7 +20,10 @@ impl Links {
     }
 
     fn name(&self, region: RegionId) -> String {
-        self.topology.region(region).map(|region| region.name.clone()).unwrap_or_default()
+        self.topology
+            .region(region)
+            .map(|region| region.name.clone())
+            .unwrap_or_default()
     }
 
     fn state(&self, between: (RegionId, RegionId)) -> Option<LinkState> {
@@ -43,7 +46,11 @@ impl Links {
 
 impl LinkControl for Links {
     fn links(&self) -> Vec<LinkState> {
-        self.topology.links.iter().filter_map(|link| self.state(link.between)).collect()
+        self.topology
+            .links
+            .iter()
+            .filter_map(|link| self.state(link.between))
+            .collect()
     }
 
     fn change(&self, a: &str, b: &str, change: LinkChange) -> Result<LinkState, NoLink> {
@@ -51,9 +58,11 @@ impl LinkControl for Links {
         let before = self.state(between).ok_or(NoLink)?;
         let span = |millis: f64| Duration::from_secs_f64((millis / 1e3).clamp(0.0, 3_600.0));
         let bandwidth = change.bandwidth_mbit.unwrap_or(before.bandwidth_mbit);
-        let old = self.wan.links().into_iter().find(|link| {
-            link.between == between || link.between == (between.1, between.0)
-        });
+        let old = self
+            .wan
+            .links()
+            .into_iter()
+            .find(|link| link.between == between || link.between == (between.1, between.0));
         let shape = LinkShape {
             rtt: span(change.rtt_ms.unwrap_or(before.rtt_ms)),
             jitter: span(change.jitter_ms.unwrap_or(before.jitter_ms)),
@@ -72,7 +81,10 @@ impl LinkControl for Links {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "megabits for people; a bit more or less does not matter")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "megabits for people; a bit more or less does not matter"
+)]
 fn mbit(bits: u64) -> f64 {
     bits as f64 / 1e6
 }

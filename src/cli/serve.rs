@@ -78,7 +78,10 @@ impl ServeArgs {
     /// Runs the node until Ctrl-C or SIGTERM.
     pub async fn run(&self, out: &mut dyn Write) -> Result<(), ServeError> {
         let topology = Arc::new(load(&self.topology)?);
-        let Some(node) = topology.node_named(&self.node).map(|node| (node.id, node.http.clone())) else {
+        let Some(node) = topology
+            .node_named(&self.node)
+            .map(|node| (node.id, node.http.clone()))
+        else {
             let known: Vec<&str> = topology.nodes().map(|node| node.name.as_str()).collect();
             return Err(ServeError::NoNode {
                 file: self.topology.display().to_string(),

@@ -31,7 +31,7 @@ pub enum TopologyFileError {
 }
 
 /// Reads and checks a topology file.
-pub fn load(file: &Path) -> Result<Topology, TopologyFileError> {
+pub(super) fn load(file: &Path) -> Result<Topology, TopologyFileError> {
     let name = file.display().to_string();
     match std::fs::read_to_string(file) {
         Ok(text) => Ok(Topology::parse(&name, &text)?),
@@ -40,7 +40,7 @@ pub fn load(file: &Path) -> Result<Topology, TopologyFileError> {
 }
 
 /// `sterna topology check FILE`: one line if the file is right, and the first mistake if it is not.
-pub fn check(file: &Path, out: &mut dyn Write) -> Result<(), TopologyFileError> {
+pub(super) fn check(file: &Path, out: &mut dyn Write) -> Result<(), TopologyFileError> {
     let topology = load(file)?;
     writeln!(
         out,
@@ -56,7 +56,7 @@ pub fn check(file: &Path, out: &mut dyn Write) -> Result<(), TopologyFileError> 
 }
 
 /// `sterna topology show FILE`: regions with their nodes, keyspaces, links, and who holds what, as tables.
-pub fn show(file: &Path, out: &mut dyn Write) -> Result<(), TopologyFileError> {
+pub(super) fn show(file: &Path, out: &mut dyn Write) -> Result<(), TopologyFileError> {
     let topology = load(file)?;
     let placement = Placement::new(&topology);
     writeln!(

@@ -13,14 +13,22 @@ pub struct Clock {
 
 impl Clock {
     /// Monotonic time starts now.
-    #[expect(clippy::disallowed_methods, reason = "the seam: clocks enter a node here and nowhere else")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the seam: clocks enter a node here and nowhere else"
+    )]
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     /// The present.
     pub fn now(&self) -> Now {
-        Now { time: self.time(), wall: Self::wall() }
+        Now {
+            time: self.time(),
+            wall: Self::wall(),
+        }
     }
 
     /// Monotonic time.
@@ -29,9 +37,14 @@ impl Clock {
     }
 
     /// The wall clock.
-    #[expect(clippy::disallowed_methods, reason = "the seam: clocks enter a node here and nowhere else")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the seam: clocks enter a node here and nowhere else"
+    )]
     pub fn wall() -> Wall {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Wall(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
 
@@ -46,5 +59,15 @@ impl Clock {
 impl Default for Clock {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl crate::storage::Clock for Clock {
+    fn wall(&self) -> Wall {
+        Self::wall()
+    }
+
+    fn time(&self) -> Time {
+        Self::time(self)
     }
 }

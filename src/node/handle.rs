@@ -10,7 +10,7 @@ use crate::model::{DigestNode, Duration, Level, NodeId, PartitionId, Time};
 use crate::net::Network;
 use crate::placement::{Placement, Topology};
 use crate::protocol::{Operation, Outcome, Unavailable, Unknown, View};
-use crate::storage::{FjallSnapshot, Reader, Stats};
+use crate::storage::{FjallSnapshot, Reader, StoreStats};
 
 use super::clock::Clock;
 use super::latency::{Latency, Recent};
@@ -37,7 +37,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) network: Network,
     pub(super) reader: Reader<FjallSnapshot>,
-    pub(super) store_stats: Arc<Stats>,
+    pub(super) store_stats: ArcSwap<StoreStats>,
     pub(super) view: ArcSwap<View>,
     pub(super) is_stopping: AtomicBool,
     pub(super) writes: Latency,
@@ -73,7 +73,12 @@ pub struct NodeStats {
 
 impl Handle {
     /// Carries out an operation; always answers, at the latest soon after the time is over.
-    pub async fn call(&self, operation: Operation, level: Option<Level>, timeout: Duration) -> Outcome {
+    pub async fn call(
+        &self,
+        operation: Operation,
+        level: Option<Level>,
+        timeout: Duration,
+    ) -> Outcome {
         if self.shared.is_stopping.load(Ordering::Relaxed) {
             return Outcome::Unavailable(Unavailable::Stopping);
         }
@@ -81,7 +86,17 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let begun = self.shared.clock.time();
         let deadline = begun.after(timeout);
-        if self.calls.try_send(Call { operation, level, begun, deadline, reply }).is_err() {
+        if self
+            .calls
+            .try_send(Call {
+                operation,
+                level,
+                begun,
+                deadline,
+                reply,
+            })
+            .is_err()
+        {
             return Outcome::Unavailable(Unavailable::Overloaded);
         }
         match tokio::time::timeout(timeout + GRACE, answer).await {
@@ -101,10 +116,13 @@ impl Handle {
     pub fn stats(&self) -> NodeStats {
         let peers = self.shared.network.stats();
         let sum = |field: fn(&crate::net::NetStats) -> u64| peers.iter().map(field).sum::<u64>();
-        let mut values = self.shared.store_stats.values();
+        let mut values = store_values(&self.shared.store_stats.load());
         values.extend([
             ("net_sent_messages_total", sum(|peer| peer.sent_messages)),
-            ("net_received_messages_total", sum(|peer| peer.received_messages)),
+            (
+                "net_received_messages_total",
+                sum(|peer| peer.received_messages),
+            ),
             ("net_dropped_messages_total", sum(|peer| peer.dropped_full)),
             ("net_connects_total", sum(|peer| peer.connects)),
             ("net_udp_sent_bytes_total", sum(|peer| peer.udp_sent_bytes)),
@@ -112,8 +130,14 @@ impl Handle {
         ]);
         NodeStats {
             values,
-            sent_bytes: peers.iter().map(|peer| (peer.peer, peer.sent_bytes)).collect(),
-            received_bytes: peers.iter().map(|peer| (peer.peer, peer.received_bytes)).collect(),
+            sent_bytes: peers
+                .iter()
+                .map(|peer| (peer.peer, peer.sent_bytes))
+                .collect(),
+            received_bytes: peers
+                .iter()
+                .map(|peer| (peer.peer, peer.received_bytes))
+                .collect(),
         }
     }
 
@@ -144,19 +168,47 @@ impl Handle {
     }
 
     /// The root digests of all partitions on this node.
-    #[expect(clippy::unused_async, reason = "a door must not count on the digests being in memory")]
+    #[expect(
+        clippy::unused_async,
+        reason = "a door must not count on the digests being in memory"
+    )]
     pub async fn digests(&self) -> Vec<PartitionDigest> {
         let partitions = self.shared.placement.partitions_of(self.shared.node);
         let digest = |partition: &PartitionId| {
             let root = self.shared.reader.root(*partition)?;
-            Some(PartitionDigest { partition: *partition, root })
+            Some(PartitionDigest {
+                partition: *partition,
+                root,
+            })
         };
         partitions.iter().filter_map(digest).collect()
     }
 
     /// The hashes of the children of one node of a partition's digest tree; nothing if it is not here.
-    #[expect(clippy::unused_async, reason = "a door must not count on the digests being in memory")]
-    pub async fn digest_children(&self, partition: PartitionId, node: DigestNode) -> Option<Vec<u128>> {
+    #[expect(
+        clippy::unused_async,
+        reason = "a door must not count on the digests being in memory"
+    )]
+    pub async fn digest_children(
+        &self,
+        partition: PartitionId,
+        node: DigestNode,
+    ) -> Option<Vec<u128>> {
         self.shared.reader.children(partition, node)
     }
+}
+
+fn store_values(stats: &StoreStats) -> Vec<(&'static str, u64)> {
+    vec![
+        ("commits_total", stats.commits),
+        ("changes_total", stats.changes),
+        ("changes_per_commit_max", stats.changes_per_commit_max),
+        ("commit_micros_total", stats.commit_micros),
+        ("commit_micros_max", stats.commit_micros_max),
+        ("slow_commits_total", stats.slow_commits),
+        ("store_queries_total", stats.queries),
+        ("store_unreadable_total", stats.unreadable),
+        ("store_queued_changes", stats.queued_changes),
+        ("store_queued_bytes", stats.queued_bytes),
+    ]
 }

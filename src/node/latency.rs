@@ -23,7 +23,10 @@ pub(super) struct Latency(Mutex<Histogram<u64>>);
 
 impl Latency {
     pub(super) fn new() -> Self {
-        #[expect(clippy::expect_used, reason = "the bounds and the precision are constants that hdrhistogram accepts")]
+        #[expect(
+            clippy::expect_used,
+            reason = "the bounds and the precision are constants that hdrhistogram accepts"
+        )]
         let histogram = Histogram::new_with_bounds(1, 120_000_000, 2).expect("constant bounds");
         Self(Mutex::new(histogram))
     }
@@ -36,9 +39,15 @@ impl Latency {
 
     /// What was recorded since the last call.
     pub(super) fn take(&self) -> Recent {
-        let Ok(mut histogram) = self.0.lock() else { return Recent::default() };
+        let Ok(mut histogram) = self.0.lock() else {
+            return Recent::default();
+        };
         let at = |quantile: f64| Duration::from_micros(histogram.value_at_quantile(quantile));
-        let recent = Recent { count: histogram.len(), p50: at(0.5), p99: at(0.99) };
+        let recent = Recent {
+            count: histogram.len(),
+            p50: at(0.5),
+            p99: at(0.99),
+        };
         histogram.reset();
         recent
     }

@@ -2,7 +2,7 @@
 //!
 //! What comes together is taken together: all that waits is fed to the machine before it is asked to send.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::model::{Change, Duration, NodeId, PartitionId, Query, Time};
 use crate::net::NetEvent;
 use crate::placement::Topology;
-use crate::protocol::{Input, Machine, Output, Outcome, Operation, Report, RequestId, Ticket, Unavailable};
+use crate::protocol::{
+    Input, Machine, Operation, Outcome, Output, Report, RequestId, Ticket, Unavailable,
+};
 use crate::storage::{Store, StoreEvent};
 
 use super::handle::{Call, Shared};
@@ -49,8 +51,8 @@ pub(super) struct State {
     outputs: Vec<Output>,
     waiting: BTreeMap<RequestId, Waiting>,
     next_request: u64,
-    changes: VecDeque<(Ticket, Change)>,
-    queries: VecDeque<(Ticket, Query)>,
+    changes: Vec<(Ticket, Change)>,
+    queries: Vec<(Ticket, Query)>,
     viewed: Time,
 }
 
@@ -93,7 +95,10 @@ impl Loop {
     }
 
     async fn next(&mut self, stop: &CancellationToken, is_open: bool) -> Event {
-        let deadline = self.machine.next_deadline().min(self.state.viewed.after(VIEW_EVERY));
+        let deadline = self
+            .machine
+            .next_deadline()
+            .min(self.state.viewed.after(VIEW_EVERY));
         let deadline = self.shared.clock.instant(deadline);
         let has_room = self.state.changes.len() + self.state.queries.len() < HELD_MAX;
         tokio::select! {
@@ -140,7 +145,11 @@ impl Loop {
             Event::Net(Some(NetEvent::Disconnected { peer })) => {
                 self.step(Input::Disconnected { peer });
             }
-            Event::Net(Some(NetEvent::Messages { from, messages, receipt })) => {
+            Event::Net(Some(NetEvent::Messages {
+                from,
+                messages,
+                receipt,
+            })) => {
                 for message in messages {
                     self.step(Input::Message { from, message });
                 }
@@ -155,9 +164,21 @@ impl Loop {
         self.state.next_request += 1;
         let id = RequestId(self.state.next_request);
         let is_write = matches!(call.operation, Operation::Write { .. });
-        self.state.waiting.insert(id, Waiting { reply: call.reply, begun: call.begun, is_write });
+        self.state.waiting.insert(
+            id,
+            Waiting {
+                reply: call.reply,
+                begun: call.begun,
+                is_write,
+            },
+        );
         let (operation, level, deadline) = (call.operation, call.level, call.deadline);
-        self.step(Input::Request { id, operation, level, deadline });
+        self.step(Input::Request {
+            id,
+            operation,
+            level,
+            deadline,
+        });
     }
 
     fn step(&mut self, input: Input) {
@@ -169,8 +190,8 @@ impl Loop {
         for output in std::mem::take(&mut self.state.outputs) {
             match output {
                 Output::Send { to, lane, message } => self.shared.network.send(to, lane, &message),
-                Output::Change { ticket, change } => self.state.changes.push_back((ticket, change)),
-                Output::Query { ticket, query } => self.state.queries.push_back((ticket, query)),
+                Output::Change { ticket, change } => self.state.changes.push((ticket, change)),
+                Output::Query { ticket, query } => self.state.queries.push((ticket, query)),
                 Output::Reply { id, outcome } => self.reply(id, outcome),
                 Output::Report(report) => tell(&self.shared.topology, self.shared.node, &report),
             }
@@ -178,12 +199,17 @@ impl Loop {
     }
 
     fn reply(&mut self, id: RequestId, outcome: Outcome) {
-        let Some(waiting) = self.state.waiting.remove(&id) else { return };
+        let Some(waiting) = self.state.waiting.remove(&id) else {
+            return;
+        };
         let took = self.shared.clock.time().since(waiting.begun);
         match &outcome {
             Outcome::Written(_) => self.shared.writes.record(took),
             Outcome::Read(_) => self.shared.reads.record(took),
-            Outcome::Page { .. } | Outcome::Refused(_) | Outcome::Unavailable(_) | Outcome::Unknown(_) => {}
+            Outcome::Page { .. }
+            | Outcome::Refused(_)
+            | Outcome::Unavailable(_)
+            | Outcome::Unknown(_) => {}
         }
         if waiting.reply.send(outcome).is_err() {
             tracing::trace!("a client left before its answer");
@@ -192,8 +218,22 @@ impl Loop {
 
     /// Gives the store what it has room for, in order.
     fn feed_store(&mut self) {
-        self.store.submit(&mut self.state.changes);
-        self.store.query(&mut self.state.queries);
+        if !self.state.changes.is_empty() {
+            let changes = std::mem::take(&mut self.state.changes);
+            self.state.changes = self
+                .store
+                .submit(changes)
+                .err()
+                .map_or_else(Vec::new, |full| full.0);
+        }
+        if !self.state.queries.is_empty() {
+            let queries = std::mem::take(&mut self.state.queries);
+            self.state.queries = self
+                .store
+                .query(queries)
+                .err()
+                .map_or_else(Vec::new, |full| full.0);
+        }
     }
 
     fn publish(&mut self) {
@@ -201,16 +241,28 @@ impl Loop {
         if now.time.since(self.state.viewed) >= VIEW_EVERY {
             self.state.viewed = now.time;
             self.shared.view.store(Arc::new(self.machine.view(now)));
+            self.shared.store_stats.store(Arc::new(self.store.stats()));
         }
     }
 }
 
 /// Says a report in words, once.
 fn tell(topology: &Topology, me: NodeId, report: &Report) {
-    let name = |node: NodeId| topology.node(node).map_or_else(|| format!("{node:?}"), |node| node.name.clone());
+    let name = |node: NodeId| {
+        topology
+            .node(node)
+            .map_or_else(|| format!("{node:?}"), |node| node.name.clone())
+    };
     let place = |partition: &PartitionId| {
-        let keyspace = topology.keyspaces.iter().find(|keyspace| keyspace.id == partition.keyspace);
-        format!("{}/{}", keyspace.map_or("?", |keyspace| keyspace.name.as_str()), partition.index)
+        let keyspace = topology
+            .keyspaces
+            .iter()
+            .find(|keyspace| keyspace.id == partition.keyspace);
+        format!(
+            "{}/{}",
+            keyspace.map_or("?", |keyspace| keyspace.name.as_str()),
+            partition.index
+        )
     };
     let node = name(me);
     match report {
@@ -221,12 +273,29 @@ fn tell(topology: &Topology, me: NodeId, report: &Report) {
             peer = name(*peer),
             "peer's timestamps are ahead of our clock by more than max_offset: its changes wait; set its clock"
         ),
-        Report::Serving(partition) => tracing::debug!(node, partition = place(partition), "partition serves"),
-        Report::Reconciling(partition, peer) => {
-            tracing::info!(node, partition = place(partition), peer = name(*peer), "log was trimmed: reconcile by digest");
+        Report::Serving(partition) => {
+            tracing::debug!(node, partition = place(partition), "partition serves")
         }
-        Report::Reconciled { partition, peer, rows } => {
-            tracing::info!(node, partition = place(partition), peer = name(*peer), rows, "reconciled");
+        Report::Reconciling(partition, peer) => {
+            tracing::info!(
+                node,
+                partition = place(partition),
+                peer = name(*peer),
+                "log was trimmed: reconcile by digest"
+            );
+        }
+        Report::Reconciled {
+            partition,
+            peer,
+            rows,
+        } => {
+            tracing::info!(
+                node,
+                partition = place(partition),
+                peer = name(*peer),
+                rows,
+                "reconciled"
+            );
         }
         Report::Amnesia(partition) => {
             tracing::error!(

@@ -13,7 +13,7 @@ use crate::model::NodeId;
 use crate::net::{Identity, NetConfig, Network, PeerInfo};
 use crate::placement::{Placement, Topology};
 use crate::protocol::{Config, Machine};
-use crate::storage::{OpenOptions, Store};
+use crate::storage::{OpenOptions, Store, StoreOptions};
 
 use super::clock::Clock;
 use super::handle::{Handle, Shared};
@@ -79,10 +79,17 @@ impl Node {
             chance: fastrand::u64(..),
         };
         let data = config.data.clone();
+        let clock = Clock::new();
+        let options = StoreOptions::new(options, Arc::new(clock));
         let opened = Tasks::blocking(move || Store::open(&data, options)).await;
         let (store, opened, store_events) = match opened {
             Some(Ok(opened)) => opened,
-            Some(Err(error)) => return Err(StartError::Store { data: config.data, error }),
+            Some(Err(error)) => {
+                return Err(StartError::Store {
+                    data: config.data,
+                    error,
+                });
+            }
             None => return Err(StartError::NoNode),
         };
         tracing::info!(
@@ -95,8 +102,8 @@ impl Node {
         );
         let net_config = NetConfig::new(&topology.cluster, &region.name, &me.name);
         let peers = peers(&topology, config.node);
-        let (network, net_events) = Network::start(net_config, config.socket, config.identity, peers)?;
-        let clock = Clock::new();
+        let (network, net_events) =
+            Network::start(net_config, config.socket, config.identity, peers)?;
         let machine_config = Config {
             node: config.node,
             actor: opened.actor,
@@ -111,7 +118,7 @@ impl Node {
             clock,
             network,
             reader: store.reader(),
-            store_stats: store.stats(),
+            store_stats: ArcSwap::from_pointee(store.stats()),
             is_stopping: AtomicBool::new(false),
             writes: Latency::new(),
             reads: Latency::new(),
@@ -130,7 +137,11 @@ impl Node {
         };
         let tasks = Tasks::default();
         tasks.spawn(turning.run(tasks.stopping()));
-        Ok(Self { handle: Handle { shared, calls }, store, tasks })
+        Ok(Self {
+            handle: Handle { shared, calls },
+            store,
+            tasks,
+        })
     }
 
     /// The way in.
@@ -147,8 +158,13 @@ impl Node {
     pub async fn stop(self) -> Result<(), crate::storage::Error> {
         self.tasks.stop().await;
         self.handle.shared.network.shutdown().await;
-        let store = self.store;
-        Tasks::blocking(move || store.close()).await.unwrap_or(Ok(()))
+        // The loop has ended, so this is the last hold on the store.
+        match Arc::try_unwrap(self.store) {
+            Ok(store) => Tasks::blocking(move || store.close())
+                .await
+                .unwrap_or(Ok(())),
+            Err(_) => Ok(()),
+        }
     }
 }
 

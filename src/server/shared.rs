@@ -315,9 +315,6 @@ fn unknown(reason: Unknown) -> Problem {
         Unknown::Coordinator => {
             "the write may be seen later: the coordinator was lost; read the key, or write again"
         }
-        Unknown::Clock => {
-            "the write may be seen later: a clock is further off than max_offset; set the nodes' clocks right"
-        }
     };
     Problem::new(Code::UnknownOutcome, words)
 }

@@ -162,9 +162,10 @@ impl World {
         };
         let bytes = self.rng.usize(0..=self.cluster.profile.value_bytes_max);
         let operation = record.operation(bytes);
-        self.trace.note(self.now, [12, client as u64, node as u64], || {
-            format!("c{client} asks n{node}: {level} {operation:?}")
-        });
+        self.trace
+            .note(self.now, [12, client as u64, node as u64], || {
+                format!("c{client} asks n{node}: {level} {operation:?}")
+            });
         let op = self.history.invoke(record);
         self.send_request((client, op), node, operation, None);
     }
@@ -185,9 +186,10 @@ impl World {
         // Listings are not in the history: they are numbered from the top.
         self.nemesis.listings += 1;
         let op = u64::MAX - self.nemesis.listings;
-        self.trace.note(self.now, [13, client as u64, node as u64], || {
-            format!("c{client} asks n{node}: {operation:?}")
-        });
+        self.trace
+            .note(self.now, [13, client as u64, node as u64], || {
+                format!("c{client} asks n{node}: {operation:?}")
+            });
         self.send_request((client, op), node, operation, Some(keyspace));
     }
 
@@ -314,7 +316,9 @@ impl World {
         let Some(pending) = self.pending(index, op).cloned() else {
             return;
         };
-        let is_live = pending.asked.is_some_and(|(node, life)| self.life_of(node) == Some(life));
+        let is_live = pending
+            .asked
+            .is_some_and(|(node, life)| self.life_of(node) == Some(life));
         if is_live && self.now < pending.deadline + PATIENCE {
             let at = pending.deadline + PATIENCE;
             return self.schedule(at, Event::GiveUp { client: index, op });
@@ -329,7 +333,9 @@ impl World {
         if let Some(client) = self.clients.get_mut(index) {
             client.pending = None;
             if pending.listing.is_some() {
-                client.failed_tasks.push("a listing was never answered".to_owned());
+                client
+                    .failed_tasks
+                    .push("a listing was never answered".to_owned());
             }
         }
         self.trace.note(self.now, [15, index as u64, op], || {

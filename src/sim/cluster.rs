@@ -9,9 +9,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use crate::model::{Duration, KeyspaceId, Level, Limits, NodeId, RegionId, RowKey};
-use crate::placement::{
-    Keyspace, Link, LinkShape, MergePolicy, Node, Placement, Region, Topology,
-};
+use crate::placement::{Keyspace, Link, LinkShape, MergePolicy, Node, Placement, Region, Topology};
 
 use super::faults::Kind;
 
@@ -70,7 +68,9 @@ pub(crate) struct Profile {
 
 /// The cluster of a seed.
 pub(crate) fn random(rng: &mut Rng) -> Cluster {
-    let regions: Vec<Region> = (0..rng.usize(1..=3)).map(|place| region(rng, place)).collect();
+    let regions: Vec<Region> = (0..rng.usize(1..=3))
+        .map(|place| region(rng, place))
+        .collect();
     let links = links(rng, &regions);
     let keyspaces = keyspaces(rng, &regions);
     let limits = limits(rng);
@@ -205,11 +205,7 @@ fn keys(rng: &mut Rng, topology: &Topology) -> Vec<RowKey> {
 
 fn profile(rng: &mut Rng) -> Profile {
     let chance = |rng: &mut Rng, max: u32| if rng.bool() { rng.u32(0..=max) } else { 0 };
-    let kinds = Kind::ALL
-        .iter()
-        .copied()
-        .filter(|_| rng.bool())
-        .collect();
+    let kinds = Kind::ALL.iter().copied().filter(|_| rng.bool()).collect();
     Profile {
         kinds,
         fault_every: rng.u64(100_000..=1_500_000),

@@ -115,7 +115,9 @@ impl World {
 
     /// A node hears that a connection is up; older news is ignored.
     pub(crate) fn on_connected(&mut self, node: NodeIndex, peer: NodeIndex, generation: u64) {
-        let is_news = self.known_connection(node, peer).is_none_or(|known| known < generation);
+        let is_news = self
+            .known_connection(node, peer)
+            .is_none_or(|known| known < generation);
         if is_news && self.know_connection(node, peer, Some(generation)) {
             let facts = [7, node as u64, peer as u64];
             self.trace
@@ -132,8 +134,9 @@ impl World {
             && self.know_connection(node, peer, None)
         {
             let facts = [8, node as u64, peer as u64];
-            self.trace
-                .note(self.now, facts, || format!("n{node} disconnected from n{peer}"));
+            self.trace.note(self.now, facts, || {
+                format!("n{node} disconnected from n{peer}")
+            });
             if let Some(peer) = self.id_of(peer) {
                 self.step(node, Input::Disconnected { peer });
             }
@@ -147,7 +150,10 @@ impl World {
     }
 
     fn know_connection(&mut self, node: NodeIndex, peer: NodeIndex, known: Option<u64>) -> bool {
-        let running = self.nodes.get_mut(node).and_then(|node| node.running.as_mut());
+        let running = self
+            .nodes
+            .get_mut(node)
+            .and_then(|node| node.running.as_mut());
         let slot = running.and_then(|running| running.peers.get_mut(peer));
         match slot {
             Some(slot) => {

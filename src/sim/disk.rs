@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::model::{Answer, Change, Effect, Limits, NodeId, PartitionId, Position, Query, Row, RowKey, Wall};
+use crate::model::{
+    Answer, Change, Effect, Limits, NodeId, PartitionId, Position, Query, Row, RowKey, Wall,
+};
 use crate::protocol::Ticket;
 use bytes::Bytes;
 
@@ -239,7 +241,11 @@ impl Disk {
     /// The planted bug [`Bug::ReuseDot`]: writes the mark of a clean stop, which only the door may write.
     fn forge_clean_stop(&mut self) -> Result<(), Error> {
         let mut batch = Batch::default();
-        batch.put(Space::Meta, CLEAN_KEY.to_vec(), Bytes::from_static(b"forged"));
+        batch.put(
+            Space::Meta,
+            CLEAN_KEY.to_vec(),
+            Bytes::from_static(b"forged"),
+        );
         self.disk.engine().commit(batch)?;
         self.disk.sync();
         Ok(())

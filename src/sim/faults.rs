@@ -195,9 +195,10 @@ impl World {
 
     fn strike(&mut self, kind: Kind) {
         let node = self.rng.usize(0..self.nodes.len());
-        self.trace.note(self.now, [16, kind as u64, node as u64], || {
-            format!("-- {} {} (n{node})", kind.id(), kind.words())
-        });
+        self.trace
+            .note(self.now, [16, kind as u64, node as u64], || {
+                format!("-- {} {} (n{node})", kind.id(), kind.words())
+            });
         match kind {
             Kind::Slow => self.slow(),
             Kind::Cut => self.cut(kind, CutMode::Lose),
@@ -242,7 +243,11 @@ impl World {
             Kind::SlowSync => self.slow_disk(node),
             Kind::Wipe => self.strike_disk(node),
             Kind::Skew | Kind::Step | Kind::Drift => {
-                let is_insane = self.nemesis.active.values().any(|undo| *undo == Undo::Sane(node));
+                let is_insane = self
+                    .nemesis
+                    .active
+                    .values()
+                    .any(|undo| *undo == Undo::Sane(node));
                 if !is_insane {
                     self.tally.count(kind);
                     self.skew_a_little(node);
@@ -311,9 +316,10 @@ impl World {
         }
         let most = if self.rng.bool() { 800_000 } else { 6_000_000 };
         let lasts = self.rng.u64(50_000..=most);
-        self.trace.note(self.now, [17, ways.len() as u64, lasts], || {
-            format!("-- cut {mode:?} for {lasts} us: {ways:?}")
-        });
+        self.trace
+            .note(self.now, [17, ways.len() as u64, lasts], || {
+                format!("-- cut {mode:?} for {lasts} us: {ways:?}")
+            });
         self.undo_later(lasts, Undo::Heal(ways, mode));
     }
 
@@ -330,11 +336,18 @@ impl World {
     /// A disk may be wiped only if the acknowledged writes on it are also elsewhere: every node of the
     /// region serves, and there are three replicas.
     fn strike_disk(&mut self, node: NodeIndex) {
-        let replication = self.cluster.topology.keyspaces.iter().map(|keyspace| keyspace.replication);
+        let replication = self
+            .cluster
+            .topology
+            .keyspaces
+            .iter()
+            .map(|keyspace| keyspace.replication);
         let mates = self.region_mates(node);
         let now = self.now;
         let all_serve = mates.iter().all(|mate| {
-            self.nodes.get(*mate).is_some_and(|node| node.is_serving(now) && !node.is_refilling)
+            self.nodes
+                .get(*mate)
+                .is_some_and(|node| node.is_serving(now) && !node.is_refilling)
         });
         if replication.min().unwrap_or(0) < 3 || !all_serve {
             return;
@@ -345,7 +358,11 @@ impl World {
     }
 
     fn derange(&mut self, index: NodeIndex) {
-        let is_taken = self.nemesis.active.values().any(|undo| matches!(undo, Undo::Sane(_)));
+        let is_taken = self
+            .nemesis
+            .active
+            .values()
+            .any(|undo| matches!(undo, Undo::Sane(_)));
         if is_taken {
             return;
         }
@@ -365,7 +382,9 @@ impl World {
     fn region_mates(&self, node: NodeIndex) -> Vec<NodeIndex> {
         let region = |index: NodeIndex| self.cluster.nodes.get(index).map(|(_, region)| *region);
         let mine = region(node);
-        (0..self.nodes.len()).filter(|other| region(*other) == mine).collect()
+        (0..self.nodes.len())
+            .filter(|other| region(*other) == mine)
+            .collect()
     }
 
     /// Ways between two groups of nodes, and the ways back: two nodes, one node and the rest, two regions, a
@@ -438,7 +457,8 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.faults_on = false;
         self.network.is_faulty = false;
-        self.trace.note(self.now, [19, 0, 0], || "-- heal".to_owned());
+        self.trace
+            .note(self.now, [19, 0, 0], || "-- heal".to_owned());
         let active: Vec<u64> = self.nemesis.active.keys().copied().collect();
         for fault in active {
             self.on_undo(fault);

@@ -109,9 +109,18 @@ impl fmt::Display for Record {
             ended,
             ending,
         } = self;
-        write!(f, "operation {id} [c{client} of {:08x} asks {:08x}, ", region.0, node.0)?;
+        write!(
+            f,
+            "operation {id} [c{client} of {:08x} asks {:08x}, ",
+            region.0, node.0
+        )?;
         write!(f, "{level} {action:?} {}, ", key_words(key))?;
-        write!(f, "{} to {}: ", seconds(*invoked), ended.map_or("-".to_owned(), seconds))?;
+        write!(
+            f,
+            "{} to {}: ",
+            seconds(*invoked),
+            ended.map_or("-".to_owned(), seconds)
+        )?;
         match ending {
             Ending::Written(summary) => write!(f, "wrote {}]", version_words(summary)),
             Ending::Read(Some(seen)) => {
@@ -130,15 +139,27 @@ fn seconds(micros: u64) -> String {
 
 /// A row's name, for people.
 pub(crate) fn key_words(key: &RowKey) -> String {
-    format!("{:08x}/{}", key.keyspace.0, String::from_utf8_lossy(&key.key))
+    format!(
+        "{:08x}/{}",
+        key.keyspace.0,
+        String::from_utf8_lossy(&key.key)
+    )
 }
 
 /// A version, for people: when, by whom, which number; crossed if it is a tombstone.
 pub(crate) fn version_words(summary: &Summary) -> String {
     let cross = if summary.is_tombstone { "+" } else { "" };
-    let since = summary.timestamp.micros.saturating_sub(super::clock::EPOCH_MICROS);
+    let since = summary
+        .timestamp
+        .micros
+        .saturating_sub(super::clock::EPOCH_MICROS);
     let (dot, logical) = (summary.dot, summary.timestamp.logical);
-    format!("{}.{logical}@{}:{}{cross}", seconds(since), dot.actor, dot.n)
+    format!(
+        "{}.{logical}@{}:{}{cross}",
+        seconds(since),
+        dot.actor,
+        dot.n
+    )
 }
 
 /// A row, or none, for people.

@@ -197,13 +197,7 @@ impl Network {
         self.recorded.iter().filter(same).nth(place).cloned()
     }
 
-    fn arrival(
-        &mut self,
-        now: u64,
-        rng: &mut Rng,
-        parcel: Parcel,
-        is_free: bool,
-    ) -> (u64, Parcel) {
+    fn arrival(&mut self, now: u64, rng: &mut Rng, parcel: Parcel, is_free: bool) -> (u64, Parcel) {
         let way = self.way(parcel.from, parcel.to);
         way.log_bytes += parcel.log_bytes;
         let mut at = now + way.latency + way.extra + rng.u64(0..=way.jitter);

@@ -143,7 +143,10 @@ impl World {
         let facts = [1, index as u64, opened.actor.incarnation.0];
         let clean = opened.was_clean;
         self.trace.note(now, facts, || {
-            format!("n{index} starts, life {life}, actor {}, clean {clean}", opened.actor)
+            format!(
+                "n{index} starts, life {life}, actor {}, clean {clean}",
+                opened.actor
+            )
         });
         self.schedule_wake(index);
         self.look_at_pairs_of(index);
@@ -201,8 +204,9 @@ impl World {
             node.disk.wipe();
             node.is_refilling = true;
             self.checks.on_wiped(index);
-            self.trace
-                .note(self.now, [4, index as u64, 0], || format!("n{index} is wiped"));
+            self.trace.note(self.now, [4, index as u64, 0], || {
+                format!("n{index} is wiped")
+            });
         }
     }
 
@@ -259,8 +263,9 @@ impl World {
         let staged = without_forged(staged);
         self.checks.on_synced(index, &positions);
         let facts = [6, index as u64, staged.len() as u64];
-        self.trace
-            .note(now, facts, || format!("n{index} synced {} changes", staged.len()));
+        self.trace.note(now, facts, || {
+            format!("n{index} synced {} changes", staged.len())
+        });
         if armed == Some(Armed::AfterSync) && !staged.is_empty() {
             self.tally.count(Kind::KillAfterSync);
             return self.kill(index, true);

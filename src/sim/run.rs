@@ -155,7 +155,9 @@ fn finish(world: &mut World) {
         let keys = world.cluster.keys_in(client.region);
         let keyspaces = world.cluster.topology.keyspaces.iter();
         let here = keyspaces.filter(|keyspace| keyspace.regions.contains(&client.region));
-        client.tasks.extend(here.map(|keyspace| Task::List(keyspace.id, 0, None)));
+        client
+            .tasks
+            .extend(here.map(|keyspace| Task::List(keyspace.id, 0, None)));
         client.tasks.extend(keys.into_iter().map(Task::Get));
     }
     let limit = world.now + FINAL_MAX;
@@ -177,20 +179,23 @@ fn check_rest(world: &World) -> Result<(), (&'static str, String)> {
         match node.disk.verify_digests() {
             Ok(wrong) if wrong.is_empty() => {}
             Ok(wrong) => {
-                return Err(("converge", format!("digests of n{index} are not those of its rows: {wrong:?}")));
+                return Err((
+                    "converge",
+                    format!("digests of n{index} are not those of its rows: {wrong:?}"),
+                ));
             }
             Err(error) => return Err(("disk", format!("verify digests of n{index}: {error}"))),
         }
     }
     let dumps = dumps(world)?;
-    check::history(world.history.records(), &state(&dumps), &world.checks.tombstones())
+    check::history(
+        world.history.records(),
+        &state(&dumps),
+        &world.checks.tombstones(),
+    )
 }
 
-fn check_finals(
-    world: &World,
-    since: u64,
-    first: usize,
-) -> Result<(), (&'static str, String)> {
+fn check_finals(world: &World, since: u64, first: usize) -> Result<(), (&'static str, String)> {
     let dumps = dumps(world)?;
     let mut listings: Vec<(RegionId, Vec<(RowKey, Row)>)> = Vec::new();
     for client in world.clients.iter().skip(first) {
@@ -210,7 +215,10 @@ fn check_finals(
     check::after_rest(records, since, &listings, &expected)?;
     let (last, what) = world.checks.last_traffic();
     if since < last {
-        return Err(("quiet", format!("reads of a cluster at rest made it send {what}")));
+        return Err((
+            "quiet",
+            format!("reads of a cluster at rest made it send {what}"),
+        ));
     }
     Ok(())
 }

@@ -39,7 +39,10 @@ fn find(bug: Bug, checks: &[&str]) {
             continue;
         };
         if run_seed(seed, None).violation.is_none() && checks.contains(&violation.check) {
-            println!("{bug:?} is found by {} in seed {seed}: {}", violation.check, violation.words);
+            println!(
+                "{bug:?} is found by {} in seed {seed}: {}",
+                violation.check, violation.words
+            );
             return;
         }
     }
@@ -58,5 +61,8 @@ fn a_dot_used_twice_is_found() {
 
 #[test]
 fn tombstones_dropped_early_are_found() {
-    find(Bug::DropTombstonesEarly, &["deletes", "reads", "durable", "converge"]);
+    find(
+        Bug::DropTombstonesEarly,
+        &["deletes", "reads", "durable", "converge"],
+    );
 }

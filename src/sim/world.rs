@@ -34,21 +34,47 @@ pub(crate) enum Event {
     /// A node's sync ends.
     Sync { node: NodeIndex, life: u32 },
     /// A node hears what is durable.
-    Durable { node: NodeIndex, life: u32, tickets: Vec<Ticket> },
+    Durable {
+        node: NodeIndex,
+        life: u32,
+        tickets: Vec<Ticket>,
+    },
     /// A node's query is answered: from now, or from when it was asked.
-    Answered { node: NodeIndex, life: u32, ticket: Ticket, query: Query, answer: Option<Answer> },
+    Answered {
+        node: NodeIndex,
+        life: u32,
+        ticket: Ticket,
+        query: Query,
+        answer: Option<Answer>,
+    },
     /// A message arrives.
     Deliver(Box<Parcel>),
     /// The connection between two nodes is looked at.
     Pair { a: NodeIndex, b: NodeIndex },
     /// A node hears of a new connection.
-    Connected { node: NodeIndex, life: u32, peer: NodeIndex, generation: u64 },
+    Connected {
+        node: NodeIndex,
+        life: u32,
+        peer: NodeIndex,
+        generation: u64,
+    },
     /// A node hears that a connection is gone.
-    Disconnected { node: NodeIndex, life: u32, peer: NodeIndex, generation: u64 },
+    Disconnected {
+        node: NodeIndex,
+        life: u32,
+        peer: NodeIndex,
+        generation: u64,
+    },
     /// A client asks for something.
     Ask { client: usize },
     /// A client's request reaches its node.
-    Request { client: usize, op: u64, node: NodeIndex, operation: Operation, deadline: u64 },
+    Request {
+        client: usize,
+        op: u64,
+        node: NodeIndex,
+        operation: Operation,
+        deadline: u64,
+    },
     /// A client stops waiting.
     GiveUp { client: usize, op: u64 },
     /// The nemesis strikes.
@@ -131,7 +157,11 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let cluster = cluster::random(&mut rng);
         let network = Network::new(&mut rng, &cluster);
-        let nodes: Vec<SimNode> = cluster.nodes.iter().map(|(id, _)| node(*id, &cluster, bug)).collect();
+        let nodes: Vec<SimNode> = cluster
+            .nodes
+            .iter()
+            .map(|(id, _)| node(*id, &cluster, bug))
+            .collect();
         let checks = Checks::new(&cluster);
         let mut world = Self {
             now: 0,
@@ -238,28 +268,54 @@ impl World {
             Event::Wake { node, life } => self.on_wake(node, life),
             Event::Stage { node, life } => self.on_stage(node, life),
             Event::Sync { node, life } => self.on_sync(node, life),
-            Event::Durable { node, life, tickets } => {
+            Event::Durable {
+                node,
+                life,
+                tickets,
+            } => {
                 if self.live(node, life).is_some() {
                     self.step(node, Input::Durable(tickets));
                 }
             }
-            Event::Answered { node, life, ticket, query, answer } => {
+            Event::Answered {
+                node,
+                life,
+                ticket,
+                query,
+                answer,
+            } => {
                 self.on_answered(node, life, ticket, (&query, answer));
             }
             Event::Deliver(parcel) => self.on_deliver(*parcel),
             Event::Pair { a, b } => self.on_pair(a, b),
-            Event::Connected { node, life, peer, generation } => {
+            Event::Connected {
+                node,
+                life,
+                peer,
+                generation,
+            } => {
                 if self.live(node, life).is_some() {
                     self.on_connected(node, peer, generation);
                 }
             }
-            Event::Disconnected { node, life, peer, generation } => {
+            Event::Disconnected {
+                node,
+                life,
+                peer,
+                generation,
+            } => {
                 if self.live(node, life).is_some() {
                     self.on_disconnected(node, peer, generation);
                 }
             }
             Event::Ask { client } => self.on_ask(client),
-            Event::Request { client, op, node, operation, deadline } => {
+            Event::Request {
+                client,
+                op,
+                node,
+                operation,
+                deadline,
+            } => {
                 self.on_request((client, op), node, operation, deadline);
             }
             Event::GiveUp { client, op } => self.on_give_up(client, op),
@@ -290,7 +346,9 @@ impl World {
 
     /// Whether a node is paused.
     pub(crate) fn is_paused(&self, node: NodeIndex) -> bool {
-        self.nodes.get(node).is_some_and(|node| self.now < node.paused_until)
+        self.nodes
+            .get(node)
+            .is_some_and(|node| self.now < node.paused_until)
     }
 
     /// The id of a node.
@@ -384,9 +442,22 @@ impl World {
                 let Some(node) = self.live(index, life) else {
                     return;
                 };
-                let answer = if is_early { node.disk.answer(&query) } else { None };
+                let answer = if is_early {
+                    node.disk.answer(&query)
+                } else {
+                    None
+                };
                 let node = index;
-                self.schedule(at, Event::Answered { node, life, ticket, query, answer });
+                self.schedule(
+                    at,
+                    Event::Answered {
+                        node,
+                        life,
+                        ticket,
+                        query,
+                        answer,
+                    },
+                );
             }
             Output::Reply { id, outcome } => self.reply(index, id, outcome),
             Output::Report(report) => self.report(index, &report),
@@ -396,11 +467,16 @@ impl World {
     fn send(&mut self, from: NodeIndex, to: NodeId, lane: crate::protocol::Lane, message: Message) {
         let now = self.now;
         let Some(to) = self.cluster.index_of(to) else {
-            return self.fail("bounds", format!("node {from} sends to a stranger: {message:?}"));
+            return self.fail(
+                "bounds",
+                format!("node {from} sends to a stranger: {message:?}"),
+            );
         };
         self.checks.on_sent(now, (from, to), &message);
         self.check_now();
-        let (Some(generation), Some(from_life)) = (self.known_connection(from, to), self.life_of(from)) else {
+        let (Some(generation), Some(from_life)) =
+            (self.known_connection(from, to), self.life_of(from))
+        else {
             return;
         };
         let Some(to_life) = self.nodes.get(to).map(|node| node.life) else {
@@ -415,8 +491,9 @@ impl World {
             message
         };
         let facts = [9, (from * 1000 + to) as u64, lane as u64];
-        self.trace
-            .note(now, facts, || format!("n{from} -> n{to} {lane:?}: {message:?}"));
+        self.trace.note(now, facts, || {
+            format!("n{from} -> n{to} {lane:?}: {message:?}")
+        });
         let log_bytes = super::messages::log_bytes_of(&message);
         let parcel = Parcel {
             from,
@@ -430,8 +507,11 @@ impl World {
             log_bytes,
         };
         let profile = &self.cluster.profile;
-        let arrivals = self.network.send(now, &mut self.rng, profile, &mut self.tally, parcel);
-        self.checks.on_in_flight((from, to), self.network.log_bytes(from, to));
+        let arrivals = self
+            .network
+            .send(now, &mut self.rng, profile, &mut self.tally, parcel);
+        self.checks
+            .on_in_flight((from, to), self.network.log_bytes(from, to));
         self.check_now();
         self.schedule_arrivals(arrivals);
     }
@@ -445,7 +525,12 @@ impl World {
 
     fn on_deliver(&mut self, parcel: Parcel) {
         self.network.arrived(&parcel);
-        let Parcel { from, to, generation, .. } = parcel;
+        let Parcel {
+            from,
+            to,
+            generation,
+            ..
+        } = parcel;
         if self.life_of(to) != Some(parcel.to_life) {
             return;
         }
@@ -468,7 +553,10 @@ impl World {
         }
         let facts = [10, (from * 1000 + to) as u64, parcel.lane as u64];
         self.trace.note(self.now, facts, || {
-            format!("n{to} <- n{from} {:?}", super::messages::name_of(&parcel.message))
+            format!(
+                "n{to} <- n{from} {:?}",
+                super::messages::name_of(&parcel.message)
+            )
         });
         if let Some(from) = self.id_of(from) {
             let message = parcel.message;
@@ -492,10 +580,16 @@ impl World {
     }
 
     fn reply(&mut self, index: NodeIndex, id: RequestId, outcome: Outcome) {
-        let running = self.nodes.get_mut(index).and_then(|node| node.running.as_mut());
+        let running = self
+            .nodes
+            .get_mut(index)
+            .and_then(|node| node.running.as_mut());
         match running.and_then(|running| running.requests.remove(&id)) {
             Some(op) => self.on_reply(op, outcome),
-            None => self.fail("answers", format!("n{index} answers {id:?}, which nobody asked")),
+            None => self.fail(
+                "answers",
+                format!("n{index} answers {id:?}, which nobody asked"),
+            ),
         }
     }
 
@@ -560,7 +654,10 @@ impl World {
                 continue;
             };
             for (partition, position) in self.checks.positions_of(index) {
-                let floor = position.0.iter().map(|(actor, reach)| (*actor, reach.applied));
+                let floor = position
+                    .0
+                    .iter()
+                    .map(|(actor, reach)| (*actor, reach.applied));
                 let floor = floor.collect();
                 let change = Change::Collect { partition, floor };
                 if let Some(node) = self.live(index, life)

@@ -118,3 +118,13 @@ pub trait Engine: Send + 'static {
     /// nothing more may be written.
     fn commit(&mut self, batch: Batch) -> Result<(), Error>;
 }
+
+/// Whether no key can lie between these bounds (engines need not take such).
+pub(super) fn is_void(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Excluded(from) | Bound::Included(from), Bound::Excluded(to))
+        | (Bound::Excluded(from), Bound::Included(to)) => from >= to,
+    }
+}

@@ -45,6 +45,9 @@ pub enum Error {
         /// The system's word.
         cause: io::Error,
     },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
     /// An earlier change or commit failed, so that what is staged cannot be trusted.
     #[error("an earlier failure has stopped this store")]
     Stopped,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::engine::is_void;
 use super::{Batch, Engine, Error, Snapshot, Space};
 
 type Versions = Vec<(u64, Option<Bytes>)>;
@@ -309,15 +310,5 @@ impl MemorySnapshot {
         keys.filter_map(|(key, versions)| Some((key.clone(), as_of(versions, self.at)?.clone())))
             .take(PAGE)
             .collect()
-    }
-}
-
-/// Whether no key can lie between these bounds (`BTreeMap::range` does not take such).
-fn is_void(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
-    match (from, to) {
-        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
-        (Bound::Included(from), Bound::Included(to)) => from > to,
-        (Bound::Excluded(from) | Bound::Included(from), Bound::Excluded(to))
-        | (Bound::Excluded(from), Bound::Included(to)) => from >= to,
     }
 }

@@ -12,19 +12,27 @@ mod append;
 mod door;
 mod engine;
 mod error;
+mod fjall;
 mod form;
 mod keys;
 mod memory;
 mod partition;
 mod published;
+mod queue;
 mod reader;
 mod stage;
+mod stats;
+mod store;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use door::{Door, OpenOptions, Opened};
 pub use engine::{Batch, Engine, Ops, Snapshot, Space};
 pub use error::Error;
+pub use fjall::{Fjall, FjallSnapshot};
 pub use memory::{Memory, MemoryDisk, MemorySnapshot};
 pub use reader::Reader;
+pub use stats::StoreStats;
+pub use store::{Clock, Full, OnBroken, Store, StoreEvent, StoreOptions, abort};

@@ -49,7 +49,7 @@ impl From<Error> for Unreadable {
         match error {
             Error::Corrupt { what } | Error::Foreign { what } => Self(what),
             Error::Engine { deed, .. } | Error::File { deed, .. } => Self(deed),
-            Error::Stopped => Self("the store has stopped"),
+            Error::Thread(_) | Error::Stopped => Self("the store has stopped"),
         }
     }
 }

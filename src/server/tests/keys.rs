@@ -269,7 +269,6 @@ async fn every_outcome_has_its_code() {
             503,
             "unknown_outcome",
         ),
-        (Outcome::Unknown(Unknown::Clock), 503, "unknown_outcome"),
         (Outcome::Read(None), 500, "broken"),
     ] {
         server.fake.script(outcome.clone());

@@ -40,21 +40,28 @@ impl Bounds {
             return Ok(());
         }
         let most = self.in_flight_max;
-        Err(format!("{bytes} bytes of log fly from n{from} to n{to}, at most {most} may"))
+        Err(format!(
+            "{bytes} bytes of log fly from n{from} to n{to}, at most {most} may"
+        ))
     }
 
     /// What a node says of its queues.
-    pub(super) fn looked(
-        &self,
-        node: NodeIndex,
-        view: &View,
-        queued: usize,
-    ) -> Result<(), String> {
+    pub(super) fn looked(&self, node: NodeIndex, view: &View, queued: usize) -> Result<(), String> {
         if QUEUED_MAX < queued {
             return Err(format!("{queued} changes wait for the disk of n{node}"));
         }
-        let limit = |name: &str| if name.ends_with("_bytes") { self.bytes_max } else { ENTRIES_MAX };
-        match view.queues.iter().find(|(name, length)| limit(name) < *length) {
+        let limit = |name: &str| {
+            if name.ends_with("_bytes") {
+                self.bytes_max
+            } else {
+                ENTRIES_MAX
+            }
+        };
+        match view
+            .queues
+            .iter()
+            .find(|(name, length)| limit(name) < *length)
+        {
             Some((name, length)) => Err(format!("queue {name} of n{node} holds {length}")),
             None => Ok(()),
         }

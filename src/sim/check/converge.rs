@@ -15,7 +15,10 @@ pub(super) fn check(dumps: &[Dump]) -> Result<(), String> {
             first.insert(dump.partition, dump);
             continue;
         };
-        let at = format!("partition {}, n{} and n{}", dump.partition, other.node, dump.node);
+        let at = format!(
+            "partition {}, n{} and n{}",
+            dump.partition, other.node, dump.node
+        );
         if let Some(words) = difference(&other.rows, &dump.rows) {
             return Err(format!("{at}: {words}"));
         }
@@ -51,7 +54,9 @@ pub(super) fn check_listings(
             return Err(format!("a listing in region {region:?} shows a row twice"));
         }
         if let Some(words) = difference(expected, &rows) {
-            return Err(format!("stored and listed in region {region:?} differ: {words}"));
+            return Err(format!(
+                "stored and listed in region {region:?} differ: {words}"
+            ));
         }
     }
     Ok(())

@@ -36,9 +36,9 @@ fn check_seen(puts: &BTreeMap<u64, &Record>, key: &RowKey, seen: &Seen) -> Resul
     match &put.ending {
         Ending::Failed => Err(format!("{what} of failed {put}")),
         // A write may be stamped again before it is acknowledged, never afterwards.
-        Ending::Written(summary) if seen.summary.is_newer_than(summary) => {
-            Err(format!("{what} of {put}, stamped again after it was acknowledged,"))
-        }
+        Ending::Written(summary) if seen.summary.is_newer_than(summary) => Err(format!(
+            "{what} of {put}, stamped again after it was acknowledged,"
+        )),
         Ending::Written(_) | Ending::Pending | Ending::Unknown | Ending::Read(_) => Ok(()),
     }
 }

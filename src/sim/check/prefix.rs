@@ -38,7 +38,9 @@ impl Prefix {
             for (actor, reach) in &old.0 {
                 let new = position.reach(*actor);
                 if new.applied < reach.applied || new.complete < reach.complete {
-                    return Err(format!("n{node} {partition} {actor}: from {reach:?} to {new:?}"));
+                    return Err(format!(
+                        "n{node} {partition} {actor}: from {reach:?} to {new:?}"
+                    ));
                 }
             }
         }

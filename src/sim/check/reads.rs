@@ -40,7 +40,10 @@ pub(super) fn check(records: &[Record], tombstones: &Tombstones) -> Result<(), S
             };
             if is_behind {
                 let floor = version_words(&floor);
-                return Err(format!("{record} is behind {floor} of region {:08x}", region.0));
+                return Err(format!(
+                    "{record} is behind {floor} of region {:08x}",
+                    region.0
+                ));
             }
         }
     }
@@ -65,12 +68,17 @@ fn floors<'a>(
             (Ending::Written(summary), Level::One | Level::LocalQuorum) => (*summary, false),
             (Ending::Read(_), Level::One | Level::UnsafeOne) => continue,
             (Ending::Read(Some(seen)), _) => (seen.summary, false),
-            (Ending::Read(None) | Ending::Pending | Ending::Failed | Ending::Unknown, _) => continue,
+            (Ending::Read(None) | Ending::Pending | Ending::Failed | Ending::Unknown, _) => {
+                continue;
+            }
         };
         for region in regions {
             if everywhere || *region == record.region {
                 let floors = floors.entry((&record.key, *region)).or_default();
-                if floors.last().is_none_or(|(_, floor)| shown.is_newer_than(floor)) {
+                if floors
+                    .last()
+                    .is_none_or(|(_, floor)| shown.is_newer_than(floor))
+                {
                     floors.push((at, shown));
                 }
             }
@@ -104,7 +112,10 @@ mod tests {
         let writes = [put("a", 1, (1, 2)), put("a", 2, (3, 4))];
         let with = |read: Record| check(&[&writes[..], &[read]].concat());
         assert!(with(read("a", 2, (5, 6))).is_ok());
-        assert!(with(read("a", 1, (3, 6))).is_ok(), "the second write had not ended");
+        assert!(
+            with(read("a", 1, (3, 6))).is_ok(),
+            "the second write had not ended"
+        );
         assert!(with(read("a", 1, (5, 6))).is_err());
         assert!(with(read_nothing("a", (5, 6))).is_err());
     }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::model::{
-    Actor, Dot, Incarnation, KeyspaceId, Level, NodeId, PartitionId, RegionId, Row, RowKey, Summary,
-    Timestamp, Version,
+    Actor, Dot, Incarnation, KeyspaceId, Level, NodeId, PartitionId, RegionId, Row, RowKey,
+    Summary, Timestamp, Version,
 };
 use crate::sim::history::{Action, Ending, Record, Seen, value_of};
 
@@ -65,12 +65,22 @@ fn record(name: &'static str, action: Action, when: (u64, u64), ending: Ending) 
 
 /// A put of token n, acknowledged as the n-th write.
 pub(super) fn put(name: &'static str, n: u64, when: (u64, u64)) -> Record {
-    record(name, Action::Put(n), when, Ending::Written(summary(n, false)))
+    record(
+        name,
+        Action::Put(n),
+        when,
+        Ending::Written(summary(n, false)),
+    )
 }
 
 /// A delete, acknowledged as the n-th write.
 pub(super) fn delete(name: &'static str, n: u64, when: (u64, u64)) -> Record {
-    record(name, Action::Delete, when, Ending::Written(summary(n, true)))
+    record(
+        name,
+        Action::Delete,
+        when,
+        Ending::Written(summary(n, true)),
+    )
 }
 
 /// A put of token n that ended in some other way.

@@ -43,7 +43,9 @@ impl Stable {
                 continue;
             };
             let replicas = self.placement.replicas(partition, region);
-            let reached = replicas.iter().map(|node| applied.get(node).copied().unwrap_or(0));
+            let reached = replicas
+                .iter()
+                .map(|node| applied.get(node).copied().unwrap_or(0));
             let mark = quorum_mark(reached.collect());
             let best = self.marks.entry(at).or_default();
             *best = mark.max(*best);

@@ -32,7 +32,10 @@ impl Unique {
         let at = (partition, version.dot);
         match self.seen.get(&at) {
             Some((known_key, known)) if known_key == key && known == version => Ok(()),
-            Some(known) => Err(format!("{:?} is both {known:?} and {key:?}, {version:?}", version.dot)),
+            Some(known) => Err(format!(
+                "{:?} is both {known:?} and {key:?}, {version:?}",
+                version.dot
+            )),
             None => {
                 self.seen.insert(at, (key.clone(), version.clone()));
                 Ok(())
@@ -97,7 +100,15 @@ mod tests {
         let mut unique = Unique::new(1);
         assert!(unique.row(partition(), &key("a"), &row(1, Some(1))).is_ok());
         assert!(unique.row(partition(), &key("a"), &row(1, Some(1))).is_ok());
-        assert!(unique.row(partition(), &key("a"), &row(1, Some(2))).is_err());
-        assert!(unique.row(partition(), &key("b"), &row(1, Some(1))).is_err());
+        assert!(
+            unique
+                .row(partition(), &key("a"), &row(1, Some(2)))
+                .is_err()
+        );
+        assert!(
+            unique
+                .row(partition(), &key("b"), &row(1, Some(1)))
+                .is_err()
+        );
     }
 }

@@ -3,7 +3,10 @@
 mod conformance;
 mod convergence;
 mod door;
+mod fjall;
+mod forms;
 mod log;
+mod store;
 
 use std::collections::BTreeMap;
 

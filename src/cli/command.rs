@@ -1,0 +1,225 @@
+//! The commands, and how each is run.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::net::PeerName;
+
+use super::bench::BenchArgs;
+use super::cert::{CertCommandError, cert_init, cert_node, now};
+use super::dev::{DevArgs, DevError};
+use super::failure::{Failure, Verdict};
+use super::kv::{DeleteArgs, GetArgs, LsArgs, PutArgs};
+use super::link::LinkArgs;
+use super::serve::{ServeArgs, ServeError};
+use super::sim::SimArgs;
+use super::status::{RegionsArgs, StatusArgs};
+use super::topology::{self, TopologyFileError};
+use super::transfer::{ExportArgs, ImportArgs};
+use super::verify::VerifyArgs;
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Start the whole cluster of a topology file in this process
+    Dev(DevArgs),
+    /// Run one node of a cluster
+    Serve(ServeArgs),
+    /// Read a key
+    Get(GetArgs),
+    /// Write a key
+    Put(PutArgs),
+    /// Delete a key
+    Delete(DeleteArgs),
+    /// List the keys of a keyspace
+    Ls(LsArgs),
+    /// Show a node as it sees itself and its peers
+    Status(StatusArgs),
+    /// Show lag, backlog and divergence per pair of regions
+    Regions(RegionsArgs),
+    /// Cut, heal or shape the links of a dev cluster
+    Link(LinkArgs),
+    /// Compare the digests of all replicas of all regions
+    Verify(VerifyArgs),
+    /// Write the records of a file into a keyspace
+    Import(ImportArgs),
+    /// Write a keyspace into a file
+    Export(ExportArgs),
+    /// Put load on a running cluster and measure it
+    Bench(BenchArgs),
+    /// Run simulated clusters under faults, each from a seed, and check what must hold
+    Sim(SimArgs),
+    /// Make the certificates of a cluster and its nodes
+    #[command(subcommand)]
+    Cert(CertCommand),
+    /// Check or draw a topology file
+    #[command(subcommand)]
+    Topology(TopologyCommand),
+}
+
+/// What to do with certificates.
+#[derive(Subcommand, Debug)]
+pub enum CertCommand {
+    /// Make a cluster's CA: ca.pem, and ca.key, which must stay secret
+    Init {
+        /// The folder
+        #[arg(long, value_name = "DIR")]
+        certs: PathBuf,
+        /// The cluster's name, as in its topology file
+        #[arg(long, value_name = "NAME")]
+        cluster: String,
+    },
+    /// Make certificates of nodes, signed by the CA in the same folder
+    Node(CertNodeArgs),
+}
+
+/// Whose certificates to make.
+#[derive(Args, Debug)]
+pub struct CertNodeArgs {
+    /// The folder with ca.pem and ca.key
+    #[arg(long, value_name = "DIR")]
+    certs: PathBuf,
+    /// The topology file, which names the cluster and the nodes' regions
+    #[arg(long, value_name = "FILE")]
+    topology: PathBuf,
+    /// Which node [default: all of them]
+    #[arg(long, value_name = "ID")]
+    node: Option<String>,
+    /// How many days the certificates hold
+    #[arg(long, default_value_t = 365)]
+    days: u32,
+}
+
+/// What to do with a topology file.
+#[derive(Subcommand, Debug)]
+pub enum TopologyCommand {
+    /// Say whether a file is right; if not: file, line, and what to do
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Draw regions, links and placement
+    Show {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// `dev`.
+    #[error(transparent)]
+    Dev(#[from] DevError),
+    /// `serve`.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// `topology`.
+    #[error(transparent)]
+    Topology(#[from] TopologyFileError),
+    /// `cert`.
+    #[error(transparent)]
+    Cert(#[from] CertCommandError),
+    /// A node that the topology does not name.
+    #[error("{file} has no node `{node}`")]
+    NoNode {
+        /// The file.
+        file: String,
+        /// The name given.
+        node: String,
+    },
+    /// A command that talks to a cluster.
+    #[error(transparent)]
+    Client(#[from] Failure),
+    /// `sim`.
+    #[error("write what the simulator found: {0}")]
+    Sim(std::io::Error),
+    /// The runtime.
+    #[error("start the runtime: {0}")]
+    Runtime(std::io::Error),
+}
+
+impl CommandError {
+    /// 1 where the answer is no (an absent key), 2 where there is none.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(if matches!(self, Self::Client(Failure::Absent { .. })) {
+            1
+        } else {
+            2
+        })
+    }
+}
+
+impl Command {
+    /// Runs the command to its end; the exit code is its answer.
+    pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        match self {
+            Self::Dev(args) => runtime()?.block_on(args.run(out))?,
+            Self::Serve(args) => runtime()?.block_on(args.run(out))?,
+            Self::Get(args) => return client(args.run(out)),
+            Self::Put(args) => return client(args.run(out)),
+            Self::Delete(args) => return client(args.run(out)),
+            Self::Ls(args) => return client(args.run(out)),
+            Self::Status(args) => return client(args.run(out)),
+            Self::Regions(args) => return client(args.run(out)),
+            Self::Link(args) => return client(args.run(out)),
+            Self::Verify(args) => return client(args.run(out)),
+            Self::Import(args) => return client(args.run(out)),
+            Self::Export(args) => return client(args.run(out)),
+            Self::Bench(args) => return client(args.run(out)),
+            Self::Sim(args) => {
+                let start = tokio::time::Instant::now();
+                let verdict = args.run(&|| start.elapsed(), out);
+                return Ok(verdict.map_err(CommandError::Sim)?.into());
+            }
+            Self::Cert(CertCommand::Init { certs, cluster }) => {
+                cert_init(now(), &certs, &cluster, out)?
+            }
+            Self::Cert(CertCommand::Node(args)) => args.run(out)?,
+            Self::Topology(TopologyCommand::Check { file }) => topology::check(&file, out)?,
+            Self::Topology(TopologyCommand::Show { file }) => topology::show(&file, out)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::Runtime)
+}
+
+/// Runs a command that talks to a cluster; its verdict is the exit code.
+fn client(run: impl Future<Output = Result<Verdict, Failure>>) -> Result<ExitCode, CommandError> {
+    Ok(runtime()?.block_on(run)?.into())
+}
+
+impl CertNodeArgs {
+    fn run(&self, out: &mut dyn Write) -> Result<(), CommandError> {
+        let topology = topology::load(&self.topology)?;
+        let mut made = 0;
+        for region in &topology.regions {
+            let wanted = |name: &str| self.node.as_ref().is_none_or(|node| node == name);
+            for node in region.nodes.iter().filter(|node| wanted(&node.name)) {
+                let name = PeerName {
+                    cluster: topology.cluster.clone(),
+                    region: region.name.clone(),
+                    node: node.name.clone(),
+                };
+                cert_node(now(), &self.certs, &name, self.days, out)?;
+                made += 1;
+            }
+        }
+        match &self.node {
+            Some(node) if made == 0 => Err(CommandError::NoNode {
+                file: self.topology.display().to_string(),
+                node: node.clone(),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Golden bytes of what is stored. A test that fails here means: the disks of running clusters would not be
+//! understood. Give the new form a new version byte.
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use crate::model::{
+    Actor, Dot, Incarnation, KeyspaceId, NodeId, PartitionId, Row, RowKey, Timestamp, Version,
+};
+use crate::storage::form::{
+    self, LifeForm, MarksForm, NameForm, PartitionForm, StoredRow, open_row, seal, seal_row,
+};
+use crate::storage::{Error, Space, keys};
+
+fn actor() -> Actor {
+    Actor {
+        node: NodeId(0x0102_0304),
+        incarnation: Incarnation(0x0a0b_0c0d_0e0f),
+    }
+}
+
+fn partition() -> PartitionId {
+    PartitionId {
+        keyspace: KeyspaceId(0xcafe),
+        index: 3,
+    }
+}
+
+fn key() -> RowKey {
+    RowKey {
+        subkey: Bytes::from("sub"),
+        ..RowKey::plain(KeyspaceId(0xcafe), Bytes::from_static(b"a\0key"))
+    }
+}
+
+fn row(value: Option<&'static str>) -> Row {
+    Row::Register(Version {
+        timestamp: Timestamp {
+            micros: 1_700_000_000_000_001,
+            logical: 2,
+        },
+        dot: Dot {
+            actor: actor(),
+            n: 300,
+        },
+        value: value.map(Bytes::from),
+    })
+}
+
+fn stored(value: Option<&'static str>, entries: &[u64]) -> StoredRow {
+    let entries = entries.iter().map(|n| (actor(), *n)).collect();
+    StoredRow {
+        row: row(value),
+        entries,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Every kind of record: name, stored key, stored value.
+fn records() -> Vec<(&'static str, Vec<u8>, Bytes)> {
+    let row_key = keys::row(&key());
+    let sealed = |stored| seal_row(&row_key, stored).unwrap();
+    let mut records = vec![
+        (
+            "row",
+            row_key.clone(),
+            sealed(stored(Some("value"), &[300])),
+        ),
+        (
+            "row with older entries",
+            row_key.clone(),
+            sealed(stored(Some("value"), &[7])),
+        ),
+        ("tombstone", row_key.clone(), sealed(stored(None, &[300]))),
+    ];
+    let log = keys::log(partition(), actor(), 300);
+    let value = seal(Space::Log, &log, &NameForm::of(&key())).unwrap();
+    records.push(("log entry", log, value));
+    let grave = keys::grave(partition(), actor(), 300);
+    let value = seal(Space::Meta, &grave, &NameForm::of(&key())).unwrap();
+    records.push(("grave", grave, value));
+    let marks = keys::marks(partition(), actor());
+    let form = MarksForm {
+        applied: 300,
+        complete: 299,
+        trimmed: 200,
+        swept: 100,
+        bytes: 70_000,
+    };
+    let value = seal(Space::Meta, &marks, &form).unwrap();
+    records.push(("marks", marks, value));
+    let own = keys::partition(partition());
+    let value = seal(Space::Meta, &own, &PartitionForm { is_serving: true }).unwrap();
+    records.push(("partition", own, value));
+    let leaf = keys::leaf(partition(), 4095);
+    let value = seal(Space::Meta, &leaf, &(u128::MAX - 5)).unwrap();
+    records.push(("leaf", leaf, value));
+    let life = LifeForm {
+        node: 7,
+        incarnation: 8,
+        partition_count: 16,
+    };
+    let value = seal(Space::Meta, keys::LIFE, &life).unwrap();
+    records.push(("life", keys::LIFE.to_vec(), value));
+    let bound = Timestamp {
+        micros: 1_700_000_000_000_001,
+        logical: 2,
+    };
+    records.push((
+        "clock",
+        keys::CLOCK.to_vec(),
+        form::seal_clock(bound).unwrap(),
+    ));
+    let batch = keys::batch(513);
+    let value = seal(Space::Meta, &batch, &8705u64).unwrap();
+    records.push(("batch", batch, value));
+    records
+}
+
+#[test]
+fn stored_bytes_never_change() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/storage-v1.txt");
+    let written: String = records()
+        .iter()
+        .map(|(name, key, value)| format!("{name}: {} = {}\n", hex(key), hex(value)))
+        .collect();
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &written).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap();
+    assert_eq!(written, golden);
+}
+
+#[test]
+fn rows_come_back_with_their_entries() {
+    let row_key = keys::row(&key());
+    for stored in [
+        stored(Some("value"), &[300]),
+        stored(Some(""), &[]),
+        stored(None, &[7]),
+    ] {
+        let sealed = seal_row(&row_key, stored.clone()).unwrap();
+        assert_eq!(open_row(&row_key, &sealed).unwrap(), stored);
+    }
+}
+
+#[test]
+fn a_record_in_anothers_place_is_not_believed() {
+    let row_key = keys::row(&key());
+    let sealed = seal_row(&row_key, stored(Some("value"), &[300])).unwrap();
+    let other = keys::row(&RowKey::plain(KeyspaceId(0xcafe), Bytes::from("b")));
+    assert!(matches!(
+        open_row(&other, &sealed),
+        Err(Error::Corrupt { .. })
+    ));
+    let elsewhere: Result<NameForm, _> = form::open(Space::Log, &row_key, &sealed);
+    assert!(elsewhere.is_err());
+}
+
+proptest! {
+    #[test]
+    fn a_flipped_bit_is_found_and_random_bytes_never_panic(
+        at in 0usize..60,
+        bit in 0u8..8,
+        noise in proptest::collection::vec(any::<u8>(), 0..80),
+    ) {
+        let row_key = keys::row(&key());
+        let mut sealed = seal_row(&row_key, stored(Some("value"), &[300])).unwrap().to_vec();
+        let at = at % sealed.len();
+        sealed[at] ^= 1 << bit;
+        prop_assert!(open_row(&row_key, &sealed).is_err());
+        prop_assert!(open_row(&row_key, &noise).is_err());
+    }
+}

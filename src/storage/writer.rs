@@ -1,0 +1,262 @@
+//! The threads of a store: the writer, the readers, and the one that watches the writer.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::mpsc::Sender;
+
+use crate::model::{Answer, Change, Duration, Query, Time};
+use crate::protocol::Ticket;
+
+use super::queue::{Limit, Queue};
+use super::stats::Counters;
+use super::store::{OnBroken, StoreEvent, StoreOptions, WriterHandle};
+use super::{Door, Engine, Error, Reader, Snapshot};
+
+/// One batch at most: what one sync may cost, and what is lost together.
+const BATCH: Limit = Limit {
+    items: 4096,
+    bytes: 16 << 20,
+};
+
+/// Changes that are staged before their effects are passed on: the first need not wait for the last.
+const STAGE: usize = 256;
+
+/// Threads that answer questions.
+const READERS: usize = 2;
+
+/// The running threads.
+#[derive(Debug)]
+pub(super) struct Threads {
+    writer: WriterHandle,
+    others: Vec<JoinHandle<()>>,
+    watch: Arc<Watch>,
+}
+
+impl Threads {
+    /// Waits until the queues, which are closed, are empty.
+    pub(super) fn join(self) -> Result<(), Error> {
+        let result = self.writer.join().unwrap_or(Err(Error::Stopped));
+        self.watch.end();
+        for thread in self.others {
+            if thread.join().is_err() {
+                return Err(Error::Stopped);
+            }
+        }
+        result
+    }
+
+    /// Lets the writer end without a clean stop.
+    pub(super) fn abandon(&self) {
+        self.watch.is_abandoned.store(true, Ordering::Relaxed);
+        self.watch.end();
+    }
+}
+
+/// What the watching thread sees of the writer.
+#[derive(Debug, Default)]
+struct Watch {
+    /// When the present stage or commit began, plus one; zero between them.
+    busy_since: AtomicU64,
+    is_abandoned: AtomicBool,
+    has_ended: Mutex<bool>,
+    ended: Condvar,
+}
+
+impl Watch {
+    fn begin(&self, now: Time) {
+        self.busy_since
+            .store(now.0.saturating_add(1), Ordering::Relaxed);
+    }
+
+    fn rest(&self) {
+        self.busy_since.store(0, Ordering::Relaxed);
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::Relaxed)
+    }
+
+    fn end(&self) {
+        *self
+            .has_ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = true;
+        self.ended.notify_all();
+    }
+}
+
+/// Starts the threads.
+pub(super) fn start<E: Engine>(
+    door: Door<E>,
+    changes: &Arc<Queue<(Ticket, Change)>>,
+    queries: &Arc<Queue<(Ticket, Query)>>,
+    counters: &Arc<Counters>,
+    events: &Sender<StoreEvent>,
+    options: &StoreOptions,
+) -> Result<Threads, Error> {
+    let watch = Arc::new(Watch::default());
+    let mut others = Vec::new();
+    for _ in 0..READERS {
+        let reader = ReaderThread {
+            reader: door.reader(),
+            queries: Arc::clone(queries),
+            counters: Arc::clone(counters),
+            events: events.clone(),
+            watch: Arc::clone(&watch),
+        };
+        others.push(spawn("sterna-reader", move || reader.run())?);
+    }
+    let (seen, all) = (Arc::clone(&watch), options.clone());
+    others.push(spawn("sterna-watch", move || watch_writer(&seen, &all))?);
+    let writer = Writer {
+        door,
+        changes: Arc::clone(changes),
+        counters: Arc::clone(counters),
+        events: events.clone(),
+        watch: Arc::clone(&watch),
+        options: options.clone(),
+    };
+    Ok(Threads {
+        writer: spawn("sterna-writer", move || writer.run())?,
+        others,
+        watch,
+    })
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Error> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(Error::Thread)
+}
+
+/// Logs why the store cannot go on, once, and ends the process (or whatever a test does instead).
+fn broken(reason: &str, on_broken: &OnBroken) {
+    tracing::error!(reason, "the store has failed, the node stops");
+    on_broken(reason);
+}
+
+struct Writer<E: Engine> {
+    door: Door<E>,
+    changes: Arc<Queue<(Ticket, Change)>>,
+    counters: Arc<Counters>,
+    events: Sender<StoreEvent>,
+    watch: Arc<Watch>,
+    options: StoreOptions,
+}
+
+impl<E: Engine> Writer<E> {
+    fn run(mut self) -> Result<(), Error> {
+        while let Some(batch) = self.changes.take(BATCH) {
+            if self.watch.is_abandoned() {
+                return Ok(());
+            }
+            match self.write(batch) {
+                Ok(tickets) => send(&self.events, StoreEvent::Durable(tickets)),
+                Err(error) => return self.fail(error),
+            }
+        }
+        if self.watch.is_abandoned() {
+            return Ok(());
+        }
+        self.door.close()
+    }
+
+    /// Stages and commits one batch.
+    fn write(&mut self, batch: Vec<(Ticket, Change)>) -> Result<Vec<Ticket>, Error> {
+        let (tickets, changes): (Vec<Ticket>, Vec<Change>) = batch.into_iter().unzip();
+        for (tickets, changes) in tickets.chunks(STAGE).zip(changes.chunks(STAGE)) {
+            let wall = self.options.clock.wall();
+            let effects = self.watched(|door| door.stage(wall, changes))?;
+            let staged = tickets.iter().copied().zip(effects).collect();
+            send(&self.events, StoreEvent::Staged(staged));
+        }
+        let before = self.options.clock.time();
+        self.watched(Door::commit)?;
+        let took = self.options.clock.time().since(before);
+        self.counters.on_commit(changes.len(), took);
+        Ok(tickets)
+    }
+
+    /// Does what may hang on the disk under the eyes of the watching thread. Waiting for the receiver of events
+    /// is not part of it.
+    fn watched<T>(
+        &mut self,
+        act: impl FnOnce(&mut Door<E>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.watch.begin(self.options.clock.time());
+        let result = act(&mut self.door);
+        self.watch.rest();
+        result
+    }
+
+    fn fail(self, error: Error) -> Result<(), Error> {
+        self.changes.close();
+        broken(&error.to_string(), &self.options.on_broken);
+        Err(error)
+    }
+}
+
+/// Waits for room. A receiver that is gone is no longer interested.
+fn send(events: &Sender<StoreEvent>, event: StoreEvent) {
+    if events.blocking_send(event).is_err() {
+        tracing::trace!("nobody receives the store's events");
+    }
+}
+
+struct ReaderThread<S: Snapshot> {
+    reader: Reader<S>,
+    queries: Arc<Queue<(Ticket, Query)>>,
+    counters: Arc<Counters>,
+    events: Sender<StoreEvent>,
+    watch: Arc<Watch>,
+}
+
+impl<S: Snapshot> ReaderThread<S> {
+    fn run(self) {
+        let one = Limit {
+            items: 1,
+            bytes: usize::MAX,
+        };
+        while let Some(taken) = self.queries.take(one) {
+            if self.watch.is_abandoned() {
+                return;
+            }
+            for (ticket, query) in taken {
+                let answer = self.reader.answer(&query);
+                let is_unreadable = matches!(answer, Answer::Unreadable { .. });
+                self.counters.on_answer(is_unreadable);
+                send(&self.events, StoreEvent::Answered { ticket, answer });
+            }
+        }
+    }
+}
+
+/// Ends the process when a commit takes too long: a writer may hang for ever inside the engine or the kernel,
+/// and nobody else would notice.
+fn watch_writer(watch: &Watch, options: &StoreOptions) {
+    let pause = (options.stall_max / 16).max(Duration::from_millis(1));
+    let mut has_ended = watch
+        .has_ended
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    while !*has_ended {
+        let waited = watch.ended.wait_timeout(has_ended, pause);
+        (has_ended, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let since = watch.busy_since.load(Ordering::Relaxed);
+        if since == 0 || *has_ended {
+            continue;
+        }
+        let took = options.clock.time().since(Time(since - 1));
+        if took > options.stall_max {
+            let reason = format!("a commit has not ended after {} s", took.as_secs());
+            broken(&reason, &options.on_broken);
+            return;
+        }
+    }
+}
