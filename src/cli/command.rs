@@ -6,9 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use crate::model::Time;
 use crate::net::PeerName;
-use crate::node::Clock;
 
 use super::bench::BenchArgs;
 use super::cert::{CertCommandError, cert_init, cert_node, now};
@@ -17,7 +15,7 @@ use super::failure::{Failure, Verdict};
 use super::kv::{DeleteArgs, GetArgs, LsArgs, PutArgs};
 use super::link::LinkArgs;
 use super::serve::{ServeArgs, ServeError};
-use super::sim::{self, SimArgs};
+use super::sim::SimArgs;
 use super::status::{RegionsArgs, StatusArgs};
 use super::topology::{self, TopologyFileError};
 use super::transfer::{ExportArgs, ImportArgs};
@@ -52,7 +50,7 @@ pub enum Command {
     Export(ExportArgs),
     /// Put load on a running cluster and measure it
     Bench(BenchArgs),
-    /// Run the simulator over seeds
+    /// Run simulated clusters under faults, each from a seed, and check what must hold
     Sim(SimArgs),
     /// Make the certificates of a cluster and its nodes
     #[command(subcommand)]
@@ -136,9 +134,9 @@ pub enum CommandError {
     /// A command that talks to a cluster.
     #[error(transparent)]
     Client(#[from] Failure),
-    /// The output.
-    #[error("write output: {0}")]
-    Output(#[from] std::io::Error),
+    /// `sim`.
+    #[error("write what the simulator found: {0}")]
+    Sim(std::io::Error),
     /// The runtime.
     #[error("start the runtime: {0}")]
     Runtime(std::io::Error),
@@ -173,9 +171,9 @@ impl Command {
             Self::Export(args) => return client(args.run(out)),
             Self::Bench(args) => return client(args.run(out)),
             Self::Sim(args) => {
-                let clock = Clock::new();
-                let elapsed = move || clock.time().since(Time::default());
-                return Ok(sim::run(&args, &elapsed, out)?.into());
+                let start = tokio::time::Instant::now();
+                let verdict = args.run(&|| start.elapsed(), out);
+                return Ok(verdict.map_err(CommandError::Sim)?.into());
             }
             Self::Cert(CertCommand::Init { certs, cluster }) => {
                 cert_init(now(), &certs, &cluster, out)?

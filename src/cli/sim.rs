@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use crate::sim::{self, Options, Outcomes, Report, Tally};
-
 use super::failure::Verdict;
+use crate::sim::{self, Options, Outcomes, Report, Tally};
 
 /// Lines of a trace that are kept.
 const TRACE_LINES_MAX: usize = 200_000;
@@ -46,62 +45,64 @@ struct Sum {
     counters: BTreeMap<&'static str, u64>,
 }
 
-/// Runs the command. `elapsed` says how much time has passed since some fixed start.
-///
-/// # Errors
-/// `out` cannot be written to.
-pub(super) fn run(
-    args: &SimArgs,
-    elapsed: &(dyn Fn() -> Duration + Sync),
-    out: &mut dyn Write,
-) -> io::Result<Verdict> {
-    let start = elapsed();
-    let next = AtomicU64::new(0);
-    let trace_lines = if args.trace { TRACE_LINES_MAX } else { 0 };
-    let mut sum = Sum::default();
-    std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel::<Report>(args.jobs.get());
-        for _ in 0..args.jobs.get() {
-            let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || {
-                loop {
-                    let place = next.fetch_add(1, Ordering::Relaxed);
-                    if args.seeds <= place {
-                        break;
+impl SimArgs {
+    /// Runs the command. `elapsed` says how much time has passed since some fixed start.
+    ///
+    /// # Errors
+    /// `out` cannot be written to.
+    pub fn run(
+        &self,
+        elapsed: &(dyn Fn() -> Duration + Sync),
+        out: &mut dyn Write,
+    ) -> io::Result<Verdict> {
+        let start = elapsed();
+        let next = AtomicU64::new(0);
+        let trace_lines = if self.trace { TRACE_LINES_MAX } else { 0 };
+        let mut sum = Sum::default();
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel::<Report>(self.jobs.get());
+            for _ in 0..self.jobs.get() {
+                let (sender, next) = (sender.clone(), &next);
+                scope.spawn(move || {
+                    loop {
+                        let place = next.fetch_add(1, Ordering::Relaxed);
+                        if self.seeds <= place {
+                            break;
+                        }
+                        let options = Options {
+                            seed: self.seed.wrapping_add(place),
+                            bug: None,
+                            trace_lines,
+                        };
+                        // Nobody listens any more: the output is gone.
+                        if sender.send(sim::run(&options)).is_err() {
+                            break;
+                        }
                     }
-                    let options = Options {
-                        seed: args.seed.wrapping_add(place),
-                        bug: None,
-                        trace_lines,
-                    };
-                    // Nobody listens any more: the output is gone.
-                    if sender.send(sim::run(&options)).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        for report in receiver {
-            write_report(out, &report)?;
-            sum.add(&report);
-            if sum.seeds % PROGRESS_EVERY == 0 && sum.seeds < args.seeds {
-                let rate = rate(sum.seeds, elapsed().saturating_sub(start));
-                let (done, all, bad) = (sum.seeds, args.seeds, sum.failed.len());
-                writeln!(
-                    out,
-                    "{done} of {all} seeds, {bad} failed, {rate:.1} seeds/s"
-                )?;
+                });
             }
-        }
-        Ok::<(), io::Error>(())
-    })?;
-    write_sum(out, &sum, elapsed().saturating_sub(start))?;
-    Ok(if sum.failed.is_empty() {
-        Verdict::Good
-    } else {
-        Verdict::Bad
-    })
+            drop(sender);
+            for report in receiver {
+                write_report(out, &report)?;
+                sum.add(&report);
+                if sum.seeds % PROGRESS_EVERY == 0 && sum.seeds < self.seeds {
+                    let rate = rate(sum.seeds, elapsed().saturating_sub(start));
+                    let (done, all, bad) = (sum.seeds, self.seeds, sum.failed.len());
+                    writeln!(
+                        out,
+                        "{done} of {all} seeds, {bad} failed, {rate:.1} seeds/s"
+                    )?;
+                }
+            }
+            Ok::<(), io::Error>(())
+        })?;
+        write_sum(out, &sum, elapsed().saturating_sub(start))?;
+        Ok(if sum.failed.is_empty() {
+            Verdict::Good
+        } else {
+            Verdict::Bad
+        })
+    }
 }
 
 impl Sum {

@@ -453,7 +453,7 @@ impl World {
         }
     }
 
-    /// All faults end: links are whole, clocks sane, nodes up.
+    /// All faults end: links are whole, clocks sane, nodes up. A pause runs out.
     pub(crate) fn heal(&mut self) {
         self.faults_on = false;
         self.network.is_faulty = false;
@@ -466,7 +466,6 @@ impl World {
         for index in 0..self.nodes.len() {
             if let Some(node) = self.nodes.get_mut(index) {
                 node.armed = None;
-                node.paused_until = node.paused_until.min(self.now);
             }
             let at = self.now + self.rng.u64(0..=500_000);
             self.schedule(at, Event::Start { node: index });
