@@ -44,9 +44,11 @@ pub struct Want {
     pub partition: PartitionId,
     /// Whose log.
     pub actor: Actor,
-    /// The receiver's `applied`, on disk.
+    /// The receiver's `applied`, on disk: acknowledges what was sent.
     pub applied: u64,
-    /// True if the sender must go back to `applied` even if it has sent more: something was lost.
+    /// The receiver's `complete`, on disk: a stream that is new, or goes back, starts here.
+    pub complete: u64,
+    /// True if the sender must go back to `complete` even if it has sent more: something was lost.
     pub rewind: bool,
 }
 
