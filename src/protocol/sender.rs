@@ -260,14 +260,18 @@ impl Sender {
             .read(id.partition, id.actor, stream.sent, head, bytes_max)
         {
             let is_end = piece.to == staged;
-            stream.is_catching_up = stream.is_catching_up && !is_end;
+            if stream.is_catching_up && !stream.in_flight.is_empty() {
+                // On another lane it would overtake what is under way.
+                return false;
+            }
+            stream.is_catching_up = false;
             if id.actor.node != core.me && !is_local {
                 core.count(Counter::Relayed, 1);
             }
             self.send_piece(now, core, id, piece, is_end, outputs);
             return true;
         }
-        if stream.sent < durable {
+        if stream.sent < durable && (stream.is_catching_up || stream.in_flight.is_empty()) {
             stream.reading = Some(stream.sent);
             stream.is_catching_up = true;
             core.count(Counter::LogPages, 1);
