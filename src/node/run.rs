@@ -54,6 +54,8 @@ pub(super) struct State {
     changes: Vec<(Ticket, Change)>,
     queries: Vec<(Ticket, Query)>,
     viewed: Time,
+    /// The network has nobody left to speak of: a cluster of one node, or a network that has ended.
+    is_net_closed: bool,
 }
 
 enum Event {
@@ -103,10 +105,10 @@ impl Loop {
         let has_room = self.state.changes.len() + self.state.queries.len() < HELD_MAX;
         tokio::select! {
             biased;
-            event = self.store_events.recv() => Event::Store(event),
-            event = self.net_events.recv(), if has_room => Event::Net(event),
-            Some(call) = self.calls.recv(), if has_room && is_open => Event::Call(call),
             () = stop.cancelled(), if is_open => Event::Stop,
+            event = self.store_events.recv() => Event::Store(event),
+            event = self.net_events.recv(), if has_room && !self.state.is_net_closed => Event::Net(event),
+            Some(call) = self.calls.recv(), if has_room && is_open => Event::Call(call),
             () = tokio::time::sleep_until(deadline) => Event::Due,
         }
     }
@@ -156,7 +158,9 @@ impl Loop {
                 drop(receipt);
             }
             Event::Call(call) => self.on_call(call),
-            Event::Store(None) | Event::Net(None) | Event::Due | Event::Stop => {}
+            Event::Net(None) => self.state.is_net_closed = true,
+            // The store's threads end only with the process, or when it is closed after the loop.
+            Event::Store(None) | Event::Due | Event::Stop => {}
         }
     }
 
