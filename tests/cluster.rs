@@ -95,7 +95,7 @@ async fn a_node_that_was_away_catches_up_by_the_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_node_comes_back_as_another_and_is_refilled() {
-    let regions = [("us", 3), ("eu", 1)];
+    let regions = [("us", 3), ("eu", 3)];
     let mut cluster = Cluster::start(&topology("wiped", &regions, "", "")).await;
     for n in 0..100 {
         let node = ["us-1", "us-3", "eu-1"][n % 3];

@@ -2,6 +2,10 @@
 //! often the whole region is killed.
 #![cfg(test)]
 
+#[path = "bed/errand.rs"]
+mod errand;
+#[path = "bed/lives.rs"]
+mod lives;
 #[path = "bed/patience.rs"]
 mod patience;
 #[path = "bed/process.rs"]

@@ -1,6 +1,8 @@
 //! A running node among strangers: noise at its ports, false certificates, and more than it can take.
 #![cfg(test)]
 
+#[path = "bed/lives.rs"]
+mod lives;
 #[path = "bed/patience.rs"]
 mod patience;
 #[path = "bed/process.rs"]
@@ -99,11 +101,9 @@ async fn certificates_of_others_are_refused_and_the_log_says_why() {
     let file = site.path("region.toml");
     let second = text.find("[[region.node]]\nid = \"eu-2\"").unwrap();
     let (before, after) = text.split_at(second);
-    fs::write(
-        &file,
-        format!("{before}[[region]]\nname = \"us\"\n\n{after}"),
-    )
-    .unwrap();
+    let after = after.replace("replication = 2", "replication = 1");
+    let moved = format!("{before}[[region]]\nname = \"us\"\n\n{after}");
+    fs::write(&file, moved).unwrap();
     site.certify(&file, &site.path("certs"));
     let command = site.serve("eu-2", &file, &site.path("certs"));
     site.spawn("other-region", command);
@@ -195,8 +195,8 @@ async fn an_address_that_is_taken_is_named() {
     let site = alone("taken").await;
     // Another cluster on the same HTTP port.
     let text = fs::read_to_string(site.file()).unwrap();
-    let taken = format!("peer = \"{}\"", site.endpoint("eu-1"));
-    let other = text.replace(&taken, &format!("peer = \"127.0.0.1:{}\"", free_port()));
+    let spec = site.topology.node_named("eu-1").unwrap();
+    let other = text.replace(&spec.peer, &format!("127.0.0.1:{}", free_port()));
     let file = site.path("other.toml");
     fs::write(&file, other).unwrap();
     let output = site

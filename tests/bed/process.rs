@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use sterna::cli::client::Client;
 use sterna::placement::Topology;
@@ -30,7 +30,7 @@ pub(crate) fn words(output: &Output) -> String {
 pub(crate) struct Site {
     pub(crate) topology: Topology,
     dir: TempDir,
-    running: BTreeMap<String, Child>,
+    pub(crate) running: BTreeMap<String, Child>,
 }
 
 impl Site {
@@ -76,25 +76,6 @@ impl Site {
         }
     }
 
-    /// Starts a node; does not wait until it is ready.
-    pub(crate) fn start(&mut self, node: &str) {
-        let command = self.serve(node, &self.file(), &self.path("certs"));
-        self.spawn(node, command);
-    }
-
-    /// The command that runs a node.
-    pub(crate) fn serve(&self, node: &str, file: &Path, certs: &Path) -> Command {
-        let mut command = sterna();
-        command
-            .args(["serve", "--node", node, "--topology"])
-            .arg(file)
-            .arg("--certs")
-            .arg(certs)
-            .arg("--data")
-            .arg(self.path(&format!("data-{node}")));
-        command
-    }
-
     /// Runs a command until it is killed; what it says is added to the node's log.
     pub(crate) fn spawn(&mut self, name: &str, mut command: Command) {
         let log = File::options()
@@ -112,50 +93,8 @@ impl Site {
         assert!(before.is_none(), "{name} runs already");
     }
 
-    fn log_path(&self, name: &str) -> PathBuf {
+    pub(crate) fn log_path(&self, name: &str) -> PathBuf {
         self.path(&format!("{name}.log"))
-    }
-
-    /// All that a process has said.
-    pub(crate) fn log(&self, name: &str) -> String {
-        fs::read_to_string(self.log_path(name)).unwrap()
-    }
-
-    /// Kills the processes, all of them before any is waited for.
-    pub(crate) fn kill(&mut self, names: &[&str]) {
-        let mut children: Vec<Child> = names
-            .iter()
-            .map(|name| self.running.remove(*name).unwrap())
-            .collect();
-        for child in &mut children {
-            child.kill().unwrap();
-        }
-        for mut child in children {
-            child.wait().unwrap();
-        }
-    }
-
-    /// Asks a process to stop, and waits until it has.
-    pub(crate) async fn terminate(&mut self, name: &str) -> ExitStatus {
-        let id = self.running[name].id();
-        let asked = Command::new("sh")
-            .args(["-c", &format!("kill -TERM {id}")])
-            .status()
-            .unwrap();
-        assert!(asked.success());
-        self.ended(name).await
-    }
-
-    /// Waits until a process has ended.
-    pub(crate) async fn ended(&mut self, name: &str) -> ExitStatus {
-        let mut child = self.running.remove(name).unwrap();
-        let mut status = None;
-        until(&format!("{name} ends"), async || {
-            status = child.try_wait().unwrap();
-            status.is_some()
-        })
-        .await;
-        status.unwrap()
     }
 
     /// host:port of a node's HTTP endpoint.
@@ -177,17 +116,6 @@ impl Site {
             })
         })
         .await;
-    }
-
-    /// Runs a command against a node to its end.
-    pub(crate) fn run(&self, node: &str, args: &[&str]) -> Output {
-        let endpoint = format!("http://{}", self.endpoint(node));
-        sterna()
-            .args(args)
-            .env("STERNA_ENDPOINT", endpoint)
-            .current_dir(self.dir.path())
-            .output()
-            .unwrap()
     }
 }
 

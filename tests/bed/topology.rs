@@ -40,11 +40,11 @@ pub(crate) fn topology(
     for (region, nodes) in regions {
         write!(text, "[[region]]\nname = \"{region}\"\n\n").unwrap();
         for number in 1..=*nodes {
-            let port = free_port();
+            let (http, peer) = (free_port(), free_port());
             write!(
                 text,
                 "[[region.node]]\nid = \"{region}-{number}\"\nzone = \"{number}\"\n\
-                 http = \"127.0.0.1:{port}\"\npeer = \"127.0.0.1:{port}\"\n\n"
+                 http = \"127.0.0.1:{http}\"\npeer = \"127.0.0.1:{peer}\"\n\n"
             )
             .unwrap();
         }
@@ -52,7 +52,7 @@ pub(crate) fn topology(
     let replication = regions
         .iter()
         .map(|(_, nodes)| *nodes)
-        .max()
+        .min()
         .unwrap()
         .min(3);
     write!(
