@@ -52,7 +52,8 @@ pub struct Want {
     pub rewind: bool,
 }
 
-/// A watermark: "of this actor's log of this partition, everything up to time `micros` is at or below `n`".
+/// How far a stream has been sent; what does not come though it was sent is lost. And a watermark, if there
+/// is a time: "of this actor's log of this partition, everything up to time `micros` is at or below `n`".
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Mark {
     /// The partition.
@@ -61,7 +62,7 @@ pub struct Mark {
     pub actor: Actor,
     /// The number.
     pub n: u64,
-    /// The physical part of the actor's HLC then.
+    /// Microseconds since 1970 by the actor's physical clock; 0 if no time can be vouched for.
     pub micros: u64,
 }
 

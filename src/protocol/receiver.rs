@@ -368,7 +368,9 @@ impl Receiver {
             let Some(replica) = core.replicas.get_mut(&mark.partition) else {
                 continue;
             };
-            replica.on_mark(now.wall, mark.actor, mark.n, mark.micros);
+            if mark.micros > 0 {
+                replica.on_mark(now.wall, mark.actor, mark.n, mark.micros);
+            }
             let staged = replica.staged(mark.actor);
             let is_source = self
                 .sources

@@ -260,14 +260,18 @@ impl Sender {
             .read(id.partition, id.actor, stream.sent, head, bytes_max)
         {
             let is_end = piece.to == staged;
-            stream.is_catching_up = stream.is_catching_up && !is_end;
+            if stream.is_catching_up && !stream.in_flight.is_empty() {
+                // On another lane it would overtake what is under way.
+                return false;
+            }
+            stream.is_catching_up = false;
             if id.actor.node != core.me && !is_local {
                 core.count(Counter::Relayed, 1);
             }
             self.send_piece(now, core, id, piece, is_end, outputs);
             return true;
         }
-        if stream.sent < durable {
+        if stream.sent < durable && (stream.is_catching_up || stream.in_flight.is_empty()) {
             stream.reading = Some(stream.sent);
             stream.is_catching_up = true;
             core.count(Counter::LogPages, 1);
@@ -381,23 +385,22 @@ impl Sender {
         send(outputs, id.peer, lane, Message::Append(append));
     }
 
-    /// Watermarks for a heartbeat to a peer: of the streams that have sent all there is.
+    /// Marks for a heartbeat to a peer: how far each stream has been sent, with a time where it has sent all
+    /// there is.
     pub(super) fn marks(&self, now: Now, core: &Core, peer: NodeId) -> Vec<Mark> {
-        let at_end = |(id, stream): (&StreamId, &Stream)| {
-            let replica = core.replicas.get(&id.partition)?;
-            let n = replica.staged(id.actor);
-            if id.peer != peer || stream.sent < n {
-                return None;
-            }
-            let micros = mark_micros(now, core, *id)?;
+        let mark = |(id, stream): (&StreamId, &Stream)| {
+            let staged = core.replicas.get(&id.partition)?.staged(id.actor);
+            let is_end = stream.sent >= staged;
+            let micros = mark_micros(now, core, *id).filter(|_| is_end);
             Some(Mark {
                 partition: id.partition,
                 actor: id.actor,
-                n,
-                micros,
+                n: stream.sent,
+                micros: micros.unwrap_or(0),
             })
         };
-        self.streams.iter().filter_map(at_end).collect()
+        let streams = self.streams.iter().filter(|(id, _)| id.peer == peer);
+        streams.filter_map(mark).collect()
     }
 }
 

@@ -286,6 +286,7 @@ impl World {
         {
             self.tally.count(Kind::Pause);
             node.paused_until = until;
+            self.schedule(until, Event::Resume { node: index });
             self.look_at_pairs_of(index);
         }
     }

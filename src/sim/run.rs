@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{RegionId, Row, RowKey};
+use crate::model::{PartitionId, Position, RegionId, Row, RowKey};
 
 use super::Bug;
 use super::check::{self, Dump, Violation};
@@ -230,6 +230,7 @@ fn dumps(world: &World) -> Result<Vec<Dump>, (&'static str, String)> {
         let Some(region) = world.cluster.region_of(index) else {
             continue;
         };
+        let positions = node.disk.positions();
         for partition in world.cluster.placement.partitions_of(node.id) {
             match node.disk.dump(*partition) {
                 Ok(Some((rows, root))) => dumps.push(Dump {
@@ -238,6 +239,7 @@ fn dumps(world: &World) -> Result<Vec<Dump>, (&'static str, String)> {
                     partition: *partition,
                     rows,
                     root,
+                    position: position_of(&positions, *partition),
                 }),
                 Ok(None) => return Err(("quiet", format!("n{index} is closed"))),
                 Err(error) => return Err(("disk", format!("dump n{index}: {error}"))),
@@ -245,6 +247,13 @@ fn dumps(world: &World) -> Result<Vec<Dump>, (&'static str, String)> {
         }
     }
     Ok(dumps)
+}
+
+fn position_of(positions: &[(PartitionId, Position)], partition: PartitionId) -> Position {
+    let found = positions.iter().find(|(id, _)| *id == partition);
+    found
+        .map(|(_, position)| position.clone())
+        .unwrap_or_default()
 }
 
 /// What replicas at rest agree on.

@@ -83,6 +83,8 @@ pub(crate) enum Event {
     Undo { fault: u64 },
     /// A node of a restart storm dies.
     Kill { node: NodeIndex },
+    /// A node goes on after a pause.
+    Resume { node: NodeIndex },
     /// The checkers look at every node.
     Look,
 }
@@ -256,6 +258,7 @@ impl World {
             | Event::Fault
             | Event::Undo { .. }
             | Event::Kill { .. }
+            | Event::Resume { .. }
             | Event::Look => return None,
         };
         let until = self.nodes.get(node)?.paused_until;
@@ -327,6 +330,7 @@ impl World {
                     self.kill(node, is_synced);
                 }
             }
+            Event::Resume { node } => self.look_at_pairs_of(node),
             Event::Look => self.on_look(),
         }
     }
@@ -429,6 +433,9 @@ impl World {
         match output {
             Output::Send { to, lane, message } => self.send(index, to, lane, message),
             Output::Change { ticket, change } => {
+                self.trace.note(now, [20, index as u64, ticket.0], || {
+                    format!("n{index} changes {ticket:?}: {change:?}")
+                });
                 let Some(node) = self.live(index, life) else {
                     return;
                 };

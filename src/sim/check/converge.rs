@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::{PartitionId, RegionId, Row, RowKey};
 use crate::sim::history::{key_words, row_words};
 
-use super::Dump;
+use super::{Dump, incomplete};
 
 /// All replicas of a partition, in all regions, must be equal.
 pub(super) fn check(dumps: &[Dump]) -> Result<(), String> {
@@ -20,7 +20,8 @@ pub(super) fn check(dumps: &[Dump]) -> Result<(), String> {
             dump.partition, other.node, dump.node
         );
         if let Some(words) = difference(&other.rows, &dump.rows) {
-            return Err(format!("{at}: {words}"));
+            let behind = incomplete(dumps, dump.partition);
+            return Err(format!("{at}: {words}; incomplete: {behind}"));
         }
         if other.root != dump.root {
             return Err(format!("{at}: equal rows, different digests"));
@@ -66,6 +67,7 @@ pub(super) fn check_listings(
 mod tests {
     use super::super::samples::{key, partition, row};
     use super::*;
+    use crate::model::Position;
 
     fn dump(node: usize, n: u64, root: u128) -> Dump {
         Dump {
@@ -74,6 +76,7 @@ mod tests {
             partition: partition(),
             rows: [(key("a"), row(n, Some(n)))].into(),
             root,
+            position: Position::default(),
         }
     }
 

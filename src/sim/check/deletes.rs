@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::{Row, RowKey};
 use crate::sim::history::{Ending, Record, key_words, row_words};
 
-use super::Dump;
+use super::{Dump, incomplete};
 
 /// A key whose greatest acknowledged write is a delete holds nothing, or something stamped later.
 pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result<(), String> {
@@ -40,7 +40,10 @@ pub(super) fn check_collected(dumps: &[Dump]) -> Result<(), String> {
         if let Some((key, row)) = left {
             let (node, key) = (dump.node, key_words(key));
             let row = row_words(Some(row));
-            return Err(format!("n{node} keeps the tombstone of {key}: {row}"));
+            return Err(format!(
+                "n{node} keeps the tombstone of {key}: {row}; incomplete: {}",
+                incomplete(dumps, dump.partition)
+            ));
         }
     }
     Ok(())
@@ -50,7 +53,7 @@ pub(super) fn check_collected(dumps: &[Dump]) -> Result<(), String> {
 mod tests {
     use super::super::samples::{delete, key, partition, put, row};
     use super::*;
-    use crate::model::RegionId;
+    use crate::model::{Position, RegionId};
 
     #[test]
     fn a_value_that_comes_back_is_found() {
@@ -68,6 +71,7 @@ mod tests {
             partition: partition(),
             rows: [(key("a"), row(1, token))].into(),
             root: 0,
+            position: Position::default(),
         };
         assert!(check_collected(&[dump(Some(1))]).is_ok());
         assert!(check_collected(&[dump(None)]).is_err());

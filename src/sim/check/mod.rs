@@ -19,7 +19,9 @@ mod unique;
 
 use std::collections::BTreeMap;
 
-use crate::model::{Effect, PartitionId, PartitionState, Position, RegionId, Row, RowKey, Summary};
+use crate::model::{
+    Effect, PartitionId, PartitionState, Position, Reach, RegionId, Row, RowKey, Summary,
+};
 use crate::protocol::{Message, Ticket, View};
 
 use super::cluster::{Cluster, NodeIndex};
@@ -49,6 +51,8 @@ pub(crate) struct Dump {
     pub(crate) rows: BTreeMap<RowKey, Row>,
     /// The root of the digest.
     pub(crate) root: u128,
+    /// How far every log is applied.
+    pub(crate) position: Position,
 }
 
 /// The checkers that look on.
@@ -192,4 +196,25 @@ pub(crate) fn after_rest(
 ) -> Result<(), (&'static str, String)> {
     answers::check(records, since).map_err(|words| ("answers", words))?;
     converge::check_listings(listings, expected).map_err(|words| ("converge", words))
+}
+
+/// Where a partition's logs are not as complete as elsewhere: what holds collection up.
+fn incomplete(dumps: &[Dump], partition: PartitionId) -> String {
+    let replicas = || dumps.iter().filter(|dump| dump.partition == partition);
+    let mut most = Position::default();
+    for dump in replicas() {
+        most.join(&dump.position);
+    }
+    let mut words = Vec::new();
+    for (actor, best) in &most.0 {
+        for dump in replicas() {
+            let reach = dump.position.reach(*actor);
+            if reach.complete < best.complete {
+                let (node, Reach { applied, complete }) = (dump.node, reach);
+                let best = best.complete;
+                words.push(format!("{actor} at n{node} {complete}/{applied} of {best}"));
+            }
+        }
+    }
+    words.join(", ")
 }
