@@ -125,7 +125,8 @@ async fn a_wiped_node_comes_back_as_another_and_is_refilled() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_away_for_longer_than_the_log_is_reconciled_by_digest() {
-    let cluster = three("trimmed", "log_bytes_max = 4096\n").await;
+    let limits = "log_bytes_max = 4096\nrecent_bytes_max = 1024\n";
+    let cluster = three("trimmed", limits).await;
     cluster.put("eu-1", "before", "1").await;
     cluster.equal().await;
     cluster.set_cut("eu", "us", true);
