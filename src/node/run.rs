@@ -54,13 +54,11 @@ pub(super) struct State {
     changes: Vec<(Ticket, Change)>,
     queries: Vec<(Ticket, Query)>,
     viewed: Time,
-    /// The network has nobody left to speak of: a cluster of one node, or a network that has ended.
-    is_net_closed: bool,
 }
 
 enum Event {
-    Store(Option<StoreEvent>),
-    Net(Option<NetEvent>),
+    Store(StoreEvent),
+    Net(NetEvent),
     Call(Call),
     Due,
     Stop,
@@ -106,8 +104,9 @@ impl Loop {
         tokio::select! {
             biased;
             () = stop.cancelled(), if is_open => Event::Stop,
-            event = self.store_events.recv() => Event::Store(event),
-            event = self.net_events.recv(), if has_room && !self.state.is_net_closed => Event::Net(event),
+            // A channel may be closed (a network without peers has nobody to speak of): then it is not looked at.
+            Some(event) = self.store_events.recv() => Event::Store(event),
+            Some(event) = self.net_events.recv(), if has_room => Event::Net(event),
             Some(call) = self.calls.recv(), if has_room && is_open => Event::Call(call),
             () = tokio::time::sleep_until(deadline) => Event::Due,
         }
@@ -119,11 +118,11 @@ impl Loop {
         for _ in 0..ROUND_MAX {
             let has_room = self.state.changes.len() + self.state.queries.len() < HELD_MAX;
             if let Ok(event) = self.store_events.try_recv() {
-                self.take(Event::Store(Some(event)));
+                self.take(Event::Store(event));
             } else if !has_room {
                 break;
             } else if let Ok(event) = self.net_events.try_recv() {
-                self.take(Event::Net(Some(event)));
+                self.take(Event::Net(event));
             } else if let Ok(call) = self.calls.try_recv() {
                 self.take(Event::Call(call));
             } else {
@@ -138,29 +137,27 @@ impl Loop {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Store(Some(StoreEvent::Staged(effects))) => self.step(Input::Staged(effects)),
-            Event::Store(Some(StoreEvent::Durable(tickets))) => self.step(Input::Durable(tickets)),
-            Event::Store(Some(StoreEvent::Answered { ticket, answer })) => {
+            Event::Store(StoreEvent::Staged(effects)) => self.step(Input::Staged(effects)),
+            Event::Store(StoreEvent::Durable(tickets)) => self.step(Input::Durable(tickets)),
+            Event::Store(StoreEvent::Answered { ticket, answer }) => {
                 self.step(Input::Answered { ticket, answer });
             }
-            Event::Net(Some(NetEvent::Connected { peer })) => self.step(Input::Connected { peer }),
-            Event::Net(Some(NetEvent::Disconnected { peer })) => {
+            Event::Net(NetEvent::Connected { peer }) => self.step(Input::Connected { peer }),
+            Event::Net(NetEvent::Disconnected { peer }) => {
                 self.step(Input::Disconnected { peer });
             }
-            Event::Net(Some(NetEvent::Messages {
+            Event::Net(NetEvent::Messages {
                 from,
                 messages,
                 receipt,
-            })) => {
+            }) => {
                 for message in messages {
                     self.step(Input::Message { from, message });
                 }
                 drop(receipt);
             }
             Event::Call(call) => self.on_call(call),
-            Event::Net(None) => self.state.is_net_closed = true,
-            // The store's threads end only with the process, or when it is closed after the loop.
-            Event::Store(None) | Event::Due | Event::Stop => {}
+            Event::Due | Event::Stop => {}
         }
     }
 
