@@ -183,7 +183,7 @@ mod tests {
             if let Some(first) = bytes.first_mut() {
                 *first = 1;
             }
-            let _ = decode::<Sample>(1, &bytes);
+            drop(decode::<Sample>(1, &bytes));
         }
     }
 }

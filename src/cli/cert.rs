@@ -129,6 +129,7 @@ fn create_secret(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use crate::net::Identity;
+    use crate::net::tests::harness::today;
 
     use super::*;
 
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn files_make_an_identity_and_keys_are_secret() {
         let dir = tempfile::tempdir().unwrap();
-        let (now, mut out) = (SystemTime::now(), Vec::new());
+        let (now, mut out) = (today(), Vec::new());
         cert_init(now, dir.path(), "demo", &mut out).unwrap();
         cert_node(now, dir.path(), &name("demo"), 30, &mut out).unwrap();
         cert_node(now, dir.path(), &name("demo"), 60, &mut out).unwrap();
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn ca_is_not_replaced_and_serves_its_own_cluster_only() {
         let dir = tempfile::tempdir().unwrap();
-        let (now, mut out) = (SystemTime::now(), Vec::new());
+        let (now, mut out) = (today(), Vec::new());
         cert_init(now, dir.path(), "demo", &mut out).unwrap();
         let again = cert_init(now, dir.path(), "demo", &mut out).unwrap_err();
         assert!(matches!(again, CertCommandError::Exists { .. }), "{again}");

@@ -1,17 +1,18 @@
 //! Accepting connections: check who it is, and hand the session to the task of that peer.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use quinn::{Connection, ConnectionError, Endpoint, Incoming, ServerConfig};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::model::NodeId;
+use crate::model::{Duration, NodeId};
 
 use super::config::NetConfig;
 use super::peer::Peer;
@@ -21,6 +22,8 @@ use super::transport::{Distance, transport};
 
 /// Handshakes at one time; beyond it callers are turned away and come again.
 const HANDSHAKES_MAX: usize = 64;
+/// Looking up the peers' addresses takes at most so long; callers wait meanwhile.
+const LOOKUP_MAX: Duration = Duration::from_secs(1);
 /// Addresses whose last refusal is remembered, so that it is logged once.
 const REFUSALS_MAX: usize = 256;
 
@@ -50,23 +53,29 @@ enum AcceptError {
     Session(#[from] SessionError),
 }
 
-/// The last refusal of each address.
+/// The last refusal of each caller: a known address, or a host whatever its port (then the port is 0).
 #[derive(Debug, Default)]
-struct Refusals(Mutex<BTreeMap<IpAddr, String>>);
+struct Refusals(Mutex<BTreeMap<SocketAddr, String>>);
 
 impl Refusals {
     /// Logs why a caller was turned away, unless it was turned away for the same reason before.
-    fn log(&self, address: SocketAddr, error: &AcceptError) {
+    fn log(&self, address: SocketAddr, caller: SocketAddr, error: &AcceptError) {
         let reason = error.to_string();
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.get(&address.ip()) == Some(&reason) {
+        if last.get(&caller) == Some(&reason) {
             return;
         }
         if last.len() >= REFUSALS_MAX {
             last.clear();
         }
         tracing::warn!(%address, reason, "refused a connection");
-        last.insert(address.ip(), reason);
+        last.insert(caller, reason);
+    }
+
+    /// A caller was accepted: its next refusal is news.
+    fn forget(&self, caller: SocketAddr) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.remove(&caller);
     }
 }
 
@@ -91,6 +100,10 @@ impl Acceptor {
             };
             let address = incoming.remote_address();
             let distance = distances.get(&canonical(address)).copied();
+            let caller = match distance {
+                Some(_) => canonical(address),
+                None => canonical(SocketAddr::new(address.ip(), 0)),
+            };
             let task = Arc::clone(&this);
             let refusals = Arc::clone(&refusals);
             this.tasks.spawn(async move {
@@ -99,8 +112,9 @@ impl Acceptor {
                     () = task.stop.cancelled() => return,
                     accepted = task.accept(incoming, distance) => accepted,
                 };
-                if let Err(error) = accepted {
-                    refusals.log(address, &error);
+                match accepted {
+                    Ok(()) => refusals.forget(caller),
+                    Err(error) => refusals.log(address, caller, &error),
                 }
                 drop(turn);
             });
@@ -110,11 +124,12 @@ impl Acceptor {
     /// How far away each known address is. A peer calling from elsewhere counts as remote.
     async fn distances(&self) -> BTreeMap<SocketAddr, Distance> {
         let mut distances = BTreeMap::new();
-        for peer in self.known.peers.values() {
-            let Ok(addresses) = tokio::net::lookup_host(&peer.address).await else {
-                continue;
-            };
-            for address in addresses {
+        let peers = self.known.peers.values();
+        let lookups = peers
+            .clone()
+            .map(|peer| tokio::time::timeout(LOOKUP_MAX, tokio::net::lookup_host(&peer.address)));
+        for (peer, found) in peers.clone().zip(join_all(lookups).await) {
+            for address in found.into_iter().flatten().flatten() {
                 let distance = Distance::of(address, peer.is_remote);
                 distances.insert(canonical(address), distance);
             }

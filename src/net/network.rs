@@ -33,9 +33,9 @@ pub enum StartError {
     #[error("the certificate is that of {found}, but this node is {expected}: use the right file")]
     OtherNode {
         /// In the certificate.
-        found: PeerName,
+        found: Box<PeerName>,
         /// In the configuration.
-        expected: PeerName,
+        expected: Box<PeerName>,
     },
     /// The certificate and key do not serve.
     #[error("the certificate or key does not serve: {0}")]
@@ -49,9 +49,9 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Network {
     config: Arc<NetConfig>,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     known: Arc<Known>,
-    peers: BTreeMap<NodeId, Arc<Peer>>,
+    pub(super) peers: BTreeMap<NodeId, Arc<Peer>>,
     tls: Arc<ArcSwap<Tls>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -183,8 +183,8 @@ fn make_tls(config: &NetConfig, identity: Identity, known: &Arc<Known>) -> Resul
     };
     if *identity.name() != expected {
         return Err(StartError::OtherNode {
-            found: identity.name().clone(),
-            expected,
+            found: Box::new(identity.name().clone()),
+            expected: Box::new(expected),
         });
     }
     Ok(Tls::new(identity, Arc::clone(known))?)

@@ -16,8 +16,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore,
-    SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, SignatureScheme,
 };
 
 use crate::model::NodeId;
@@ -187,7 +186,8 @@ fn server_config(
 }
 
 fn refuse(refused: Refused) -> rustls::Error {
-    CertificateError::Other(OtherError(Arc::new(refused))).into()
+    // Of all kinds of error only this one is shown in its own words, here and at the peer.
+    rustls::Error::Other(OtherError(Arc::new(refused)))
 }
 
 fn refuse_chain(error: &rustls::Error) -> rustls::Error {

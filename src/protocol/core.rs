@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::model::{Actor, Change, Limits, NodeId, PartitionId, Position, Query, RegionId, RowKey};
 use crate::placement::Placement;
 
-use super::machine::{Config, Output, Report, RequestId, Ticket};
+use super::machine::{Config, Now, Output, Report, RequestId, Ticket};
 use super::message::{Append, Lane, Message, Outcome};
 use super::peers::Peers;
 use super::reconcile::Half;
@@ -137,6 +137,7 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(
+        now: Now,
         config: Config,
         replicas: BTreeMap<PartitionId, Replica>,
         region: RegionId,
@@ -161,7 +162,8 @@ impl Core {
             timers: Timers::default(),
             tickets: BTreeMap::new(),
             counters: BTreeMap::new(),
-            next_id: 0,
+            // Ids go on rising over restarts, so that a peer can tell a repeated question from a new one.
+            next_id: now.wall.0,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Operations passed on to a replica, for a node that does not hold the partition or does not serve it yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::{Level, NodeId, PartitionId, Time};
 
@@ -15,6 +15,32 @@ struct Passed {
     to: NodeId,
     deadline: Time,
     is_write: bool,
+}
+
+/// Operations of peers that are remembered, so that one that arrives twice is done once.
+const SEEN_MAX: usize = 16_384;
+
+/// Operations that peers have passed on to this node, the last of them.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    ids: BTreeSet<(NodeId, u64)>,
+    order: VecDeque<(NodeId, u64)>,
+}
+
+impl Seen {
+    /// Whether this operation is new.
+    pub(super) fn is_new(&mut self, peer: NodeId, id: u64) -> bool {
+        if !self.ids.insert((peer, id)) {
+            return false;
+        }
+        self.order.push_back((peer, id));
+        if self.order.len() > SEEN_MAX {
+            if let Some(oldest) = self.order.pop_front() {
+                self.ids.remove(&oldest);
+            }
+        }
+        true
+    }
 }
 
 /// All operations that this node has passed on.

@@ -10,7 +10,7 @@ use crate::model::{
 use crate::placement::Placement;
 
 use super::core::{Core, Origin, Purpose, report, send};
-use super::forward::Forwards;
+use super::forward::{Forwards, Seen};
 use super::heartbeat::{self, Heartbeats};
 use super::list::{ListRequest, Lists};
 use super::message::{Ack, Heartbeat, Lane, Message, Operation, Outcome, Refusal, Unavailable};
@@ -217,6 +217,7 @@ pub struct Machine {
     reads: Reads,
     lists: Lists,
     forwards: Forwards,
+    seen: Seen,
     sender: Sender,
     receiver: Receiver,
     heartbeats: Heartbeats,
@@ -240,7 +241,7 @@ impl Machine {
                 (partition, Replica::new(state, config.node, region, regions))
             })
             .collect();
-        let mut core = Core::new(config, replicas, region);
+        let mut core = Core::new(now, config, replicas, region);
         for timer in [Timer::Sources, Timer::Upkeep, Timer::Reconcile] {
             core.timers.set(now.time, timer);
         }
@@ -252,6 +253,7 @@ impl Machine {
             reads: Reads::default(),
             lists: Lists::default(),
             forwards: Forwards::default(),
+            seen: Seen::default(),
             receiver: Receiver::default(),
             heartbeats: Heartbeats::default(),
             staged: BTreeMap::new(),
@@ -506,6 +508,9 @@ impl Machine {
                 level,
                 micros_left,
             } => {
+                if !self.seen.is_new(from, id) {
+                    return;
+                }
                 let deadline = now.time.after(Duration::from_micros(micros_left));
                 self.on_operation(
                     now,

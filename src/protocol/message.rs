@@ -44,13 +44,16 @@ pub struct Want {
     pub partition: PartitionId,
     /// Whose log.
     pub actor: Actor,
-    /// The receiver's `applied`, on disk.
+    /// The receiver's `applied`, on disk: acknowledges what was sent.
     pub applied: u64,
-    /// True if the sender must go back to `applied` even if it has sent more: something was lost.
+    /// The receiver's `complete`, on disk: a stream that is new, or goes back, starts here.
+    pub complete: u64,
+    /// True if the sender must go back to `complete` even if it has sent more: something was lost.
     pub rewind: bool,
 }
 
-/// A watermark: "of this actor's log of this partition, everything up to time `micros` is at or below `n`".
+/// How far a stream has been sent; what does not come though it was sent is lost. And a watermark, if there
+/// is a time: "of this actor's log of this partition, everything up to time `micros` is at or below `n`".
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Mark {
     /// The partition.
@@ -59,7 +62,7 @@ pub struct Mark {
     pub actor: Actor,
     /// The number.
     pub n: u64,
-    /// The physical part of the actor's HLC then.
+    /// Microseconds since 1970 by the actor's physical clock; 0 if no time can be vouched for.
     pub micros: u64,
 }
 

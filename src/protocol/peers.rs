@@ -13,6 +13,8 @@ const ECHOES_MAX: usize = 64;
 pub(super) struct Peer {
     pub(super) region: RegionId,
     pub(super) is_connected: bool,
+    /// Nothing was heard on the present connection yet.
+    is_new: bool,
     pub(super) is_up: bool,
     /// Its incarnation, by its last heartbeat.
     pub(super) incarnation: Option<Incarnation>,
@@ -39,6 +41,7 @@ impl Peer {
         Self {
             region,
             is_connected: false,
+            is_new: true,
             is_up: false,
             incarnation: None,
             heard: 0,
@@ -113,6 +116,9 @@ impl Peers {
     pub(super) fn on_connected(&mut self, node: NodeId) {
         if let Some(peer) = self.map.get_mut(&node) {
             peer.is_connected = true;
+            // A node may come back with its numbers begun anew; within a connection they only rise.
+            peer.heard = 0;
+            peer.is_new = true;
         }
     }
 
@@ -127,7 +133,8 @@ impl Peers {
         std::mem::take(&mut peer.is_up)
     }
 
-    /// Takes in a heartbeat's numbers; nothing for a node that is not in the topology.
+    /// Takes in a heartbeat's numbers. Nothing for a node that is not in the topology, and for a heartbeat
+    /// that is older than one that was heard on this connection.
     pub(super) fn on_heartbeat(
         &mut self,
         now: Time,
@@ -139,6 +146,15 @@ impl Peers {
         let silence_max = self.silence_max;
         let peer = self.map.get_mut(&node)?;
         let is_reborn = peer.incarnation != Some(incarnation);
+        let is_older = if is_reborn {
+            peer.incarnation.is_some_and(|known| incarnation < known)
+        } else {
+            sequence <= peer.heard
+        };
+        if !peer.is_new && is_older {
+            return None;
+        }
+        peer.is_new = false;
         if is_reborn {
             peer.heard = 0;
         }

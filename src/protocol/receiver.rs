@@ -189,7 +189,8 @@ impl Receiver {
             self.rewind(now, core, from, log, outputs);
             return;
         }
-        if append.to <= staged && append.complete_from.is_none_or(|from| from > 0) {
+        // What is applied but perhaps not complete is merged again: it may bring what was passed over.
+        if append.to <= replica.staged_complete(append.actor) {
             core.count(Counter::AppendsDuplicate, 1);
             self.acknowledge(core, from, log, staged, Vec::new());
             return;
@@ -223,14 +224,14 @@ impl Receiver {
                     return;
                 };
                 let before = replica.staged(append.actor);
+                replica.stage(append.actor, *reach);
+                sender.touch(append.partition, append.actor);
                 if reach.applied <= before {
                     return;
                 }
-                replica.stage(append.actor, reach.applied);
                 let piece = Piece {
                     from: before,
                     to: reach.applied,
-                    complete_from: append.complete_from,
                     items: append
                         .items
                         .iter()
@@ -239,7 +240,6 @@ impl Receiver {
                         .collect(),
                 };
                 sender.recent.push(append.partition, append.actor, piece);
-                sender.touch(append.partition, append.actor);
             }
             Effect::Gap { .. } => self.rewind(now, core, from, log, outputs),
             Effect::Early { .. } => {
@@ -368,7 +368,9 @@ impl Receiver {
             let Some(replica) = core.replicas.get_mut(&mark.partition) else {
                 continue;
             };
-            replica.on_mark(now.wall, mark.actor, mark.n, mark.micros);
+            if mark.micros > 0 {
+                replica.on_mark(now.wall, mark.actor, mark.n, mark.micros);
+            }
             let staged = replica.staged(mark.actor);
             let is_source = self
                 .sources
@@ -449,16 +451,12 @@ impl Receiver {
 
 fn want(core: &Core, log: Log, rewind: bool) -> Option<Want> {
     let replica = core.replicas.get(&log.0)?;
-    let staged = replica.staged(log.1);
-    let applied = if rewind {
-        staged
-    } else {
-        replica.position.reach(log.1).applied
-    };
+    let Reach { applied, complete } = replica.position.reach(log.1);
     Some(Want {
         partition: log.0,
         actor: log.1,
         applied,
+        complete,
         rewind,
     })
 }

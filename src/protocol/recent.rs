@@ -9,7 +9,6 @@ use crate::model::{Actor, LogItem, PartitionId};
 pub(super) struct Piece {
     pub(super) from: u64,
     pub(super) to: u64,
-    pub(super) complete_from: Option<u64>,
     pub(super) items: Vec<LogItem>,
 }
 
@@ -94,14 +93,11 @@ impl Recent {
             let joined = found.get_or_insert(Piece {
                 from: after,
                 to: after,
-                complete_from: Some(after),
                 items: Vec::new(),
             });
             if joined.to < piece.from {
                 return None;
             }
-            let follows_on = piece.complete_from.is_some_and(|from| from <= joined.to);
-            joined.complete_from = joined.complete_from.filter(|_| follows_on);
             joined.to = piece.to;
             joined
                 .items
@@ -125,11 +121,10 @@ mod tests {
         incarnation: Incarnation(1),
     };
 
-    fn piece(from: u64, to: u64, complete_from: Option<u64>) -> Piece {
+    fn piece(from: u64, to: u64) -> Piece {
         Piece {
             from,
             to,
-            complete_from,
             items: Vec::new(),
         }
     }
@@ -137,30 +132,22 @@ mod tests {
     #[test]
     fn pieces_are_joined_and_a_hole_drops_what_was_kept() {
         let mut recent = Recent::new(1 << 20);
-        recent.push(P, A, piece(0, 1, Some(0)));
-        recent.push(P, A, piece(1, 5, Some(1)));
-        assert_eq!(recent.read(P, A, 0, 9, 1 << 20), Some(piece(0, 5, Some(0))));
-        assert_eq!(recent.read(P, A, 1, 9, 1 << 20), Some(piece(1, 5, Some(1))));
-        assert_eq!(recent.read(P, A, 0, 4, 1 << 20), Some(piece(0, 1, Some(0))));
+        recent.push(P, A, piece(0, 1));
+        recent.push(P, A, piece(1, 5));
+        assert_eq!(recent.read(P, A, 0, 9, 1 << 20), Some(piece(0, 5)));
+        assert_eq!(recent.read(P, A, 1, 9, 1 << 20), Some(piece(1, 5)));
+        assert_eq!(recent.read(P, A, 0, 4, 1 << 20), Some(piece(0, 1)));
         assert_eq!(recent.read(P, A, 5, 9, 1 << 20), None);
-        recent.push(P, A, piece(7, 8, Some(7)));
+        recent.push(P, A, piece(7, 8));
         assert_eq!(recent.read(P, A, 0, 9, 1 << 20), None);
-        assert_eq!(recent.read(P, A, 7, 9, 1 << 20), Some(piece(7, 8, Some(7))));
-    }
-
-    #[test]
-    fn a_piece_that_passes_over_something_makes_the_whole_incomplete() {
-        let mut recent = Recent::new(1 << 20);
-        recent.push(P, A, piece(0, 3, None));
-        recent.push(P, A, piece(3, 4, Some(3)));
-        assert_eq!(recent.read(P, A, 0, 9, 1 << 20), Some(piece(0, 4, None)));
+        assert_eq!(recent.read(P, A, 7, 9, 1 << 20), Some(piece(7, 8)));
     }
 
     #[test]
     fn the_budget_holds() {
         let mut recent = Recent::new(1000);
         for n in 0..1000 {
-            recent.push(P, A, piece(n, n + 1, Some(n)));
+            recent.push(P, A, piece(n, n + 1));
             assert!(recent.bytes() <= 1000);
         }
         assert!(recent.order.len() < 5000);

@@ -44,8 +44,8 @@ pub(super) struct Replica {
     pub(super) is_about_to_serve: bool,
     /// On disk.
     pub(super) position: Position,
-    /// Staged by the door: `applied`, at or beyond the position.
-    staged: BTreeMap<Actor, u64>,
+    /// Staged by the door: at or beyond the position.
+    staged: Position,
     pub(super) trimmed: BTreeMap<Actor, u64>,
     others: BTreeMap<NodeId, Other>,
     /// What must be reached before this replica serves: the first word of every other replica of the region.
@@ -81,12 +81,7 @@ impl Replica {
             partition: state.partition,
             is_serving: state.is_serving,
             is_about_to_serve: false,
-            staged: state
-                .position
-                .0
-                .iter()
-                .map(|(actor, reach)| (*actor, reach.applied))
-                .collect(),
+            staged: state.position.clone(),
             position: state.position,
             trimmed: state.trimmed,
             others: BTreeMap::new(),
@@ -127,18 +122,22 @@ impl Replica {
 
     /// `applied`, counting what is staged.
     pub(super) fn staged(&self, actor: Actor) -> u64 {
-        self.staged.get(&actor).copied().unwrap_or(0)
+        self.staged.reach(actor).applied
     }
 
-    pub(super) fn stage(&mut self, actor: Actor, applied: u64) {
-        let staged = self.staged.entry(actor).or_default();
-        *staged = (*staged).max(applied);
+    /// `complete`, counting what is staged.
+    pub(super) fn staged_complete(&self, actor: Actor) -> u64 {
+        self.staged.reach(actor).complete
+    }
+
+    pub(super) fn stage(&mut self, actor: Actor, reach: Reach) {
+        self.staged.raise(actor, reach);
     }
 
     /// Takes in what is on disk now; satisfied watermarks follow.
     pub(super) fn reach(&mut self, wall: Wall, actor: Actor, reach: Reach) {
         self.position.raise(actor, reach);
-        self.stage(actor, reach.applied);
+        self.stage(actor, reach);
         if let Some((n, micros)) = self.pending_marks.get(&actor).copied() {
             if self.position.reach(actor).complete >= n {
                 self.pending_marks.remove(&actor);
@@ -151,7 +150,7 @@ impl Replica {
     pub(super) fn on_raised(&mut self, wall: Wall, position: &Position) {
         for (actor, reach) in &position.0 {
             let risen = reach.complete;
-            if risen > self.staged(*actor) {
+            if risen > self.staged_complete(*actor) {
                 self.trimmed.insert(*actor, risen);
             }
             self.reach(

@@ -30,8 +30,15 @@ pub(super) struct StreamId {
 /// A stream's state.
 #[derive(Debug)]
 struct Stream {
+    /// Where it began: the receiver was complete up to here.
+    start: u64,
     /// Sent up to here.
     sent: u64,
+    /// A page of log passed over numbers whose rows stand under greater ones, up to here at most: only a
+    /// receiver that has got so far is complete.
+    gaps_until: u64,
+    /// Whether the receiver was told that it is complete up to `sent`.
+    is_completed: bool,
     /// Where pieces in flight lead, and their bytes.
     in_flight: VecDeque<(u64, usize)>,
     in_flight_bytes: usize,
@@ -40,8 +47,6 @@ struct Stream {
     reading: Option<u64>,
     /// Whether it is behind what memory holds: its pieces go on the catch-up lane.
     is_catching_up: bool,
-    /// Whether the end of the log was announced with its watermark.
-    is_marked: bool,
 }
 
 /// All streams that this node sends.
@@ -140,26 +145,36 @@ impl Sender {
         };
         let is_new = !self.streams.contains_key(&id);
         let stream = self.streams.entry(id).or_insert_with(|| Stream {
-            sent: want.applied,
+            start: want.complete,
+            sent: want.complete,
+            gaps_until: 0,
+            is_completed: true,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             last_sent: Time::default(),
             reading: None,
             is_catching_up: false,
-            is_marked: false,
         });
         let total = self.in_flight.entry(peer).or_default();
         if want.rewind {
             *total = total.saturating_sub(stream.in_flight_bytes);
             stream.in_flight.clear();
             stream.in_flight_bytes = 0;
-            stream.sent = want.applied;
-            stream.is_marked = false;
+            stream.start = want.complete;
+            stream.sent = want.complete;
+            stream.gaps_until = 0;
+            stream.is_completed = true;
+            stream.reading = None;
         } else {
             stream.acknowledge(want.applied, total);
+            // It got further by another way: what it has need not be sent.
+            if stream.sent < want.complete {
+                stream.start = want.complete;
+                stream.sent = want.complete;
+                stream.gaps_until = 0;
+            }
         }
-        if is_new || want.rewind || stream.sent < want.applied {
-            stream.sent = stream.sent.max(want.applied);
+        if is_new || want.rewind {
             self.dirty.insert(id);
         }
     }
@@ -204,7 +219,22 @@ impl Sender {
         } else {
             durable
         };
-        if stream.reading.is_some() || stream.sent >= head || stream.is_full(total, &core.limits) {
+        if stream.reading.is_some() || stream.is_full(total, &core.limits) {
+            return false;
+        }
+        if stream.sent >= head {
+            // Our own log became complete after its entries had been passed on: say so.
+            if !stream.is_completed
+                && stream.completes(replica.staged_complete(id.actor), stream.sent)
+            {
+                let piece = Piece {
+                    from: stream.sent,
+                    to: stream.sent,
+                    items: Vec::new(),
+                };
+                let is_end = piece.to == staged;
+                self.send_piece(now, core, id, piece, is_end, outputs);
+            }
             return false;
         }
         let trimmed = replica.trimmed.get(&id.actor).copied().unwrap_or(0);
@@ -230,14 +260,18 @@ impl Sender {
             .read(id.partition, id.actor, stream.sent, head, bytes_max)
         {
             let is_end = piece.to == staged;
-            stream.is_catching_up = stream.is_catching_up && !is_end;
+            if stream.is_catching_up && !stream.in_flight.is_empty() {
+                // On another lane it would overtake what is under way.
+                return false;
+            }
+            stream.is_catching_up = false;
             if id.actor.node != core.me && !is_local {
                 core.count(Counter::Relayed, 1);
             }
             self.send_piece(now, core, id, piece, is_end, outputs);
             return true;
         }
-        if stream.sent < durable {
+        if stream.sent < durable && (stream.is_catching_up || stream.in_flight.is_empty()) {
             stream.reading = Some(stream.sent);
             stream.is_catching_up = true;
             core.count(Counter::LogPages, 1);
@@ -288,10 +322,12 @@ impl Sender {
             .replicas
             .get(&id.partition)
             .map_or(0, |replica| replica.staged(id.actor));
+        if !page.complete {
+            stream.gaps_until = stream.gaps_until.max(staged);
+        }
         let piece = Piece {
             from: stream.sent,
             to: page.to,
-            complete_from: page.complete.then_some(0),
             items: page.items,
         };
         let is_end = piece.to == staged;
@@ -316,6 +352,12 @@ impl Sender {
                 .iter()
                 .map(crate::model::LogItem::size)
                 .sum::<usize>();
+        let complete = core
+            .replicas
+            .get(&id.partition)
+            .map_or(0, |replica| replica.staged_complete(id.actor));
+        stream.is_completed = stream.completes(complete, piece.to);
+        let complete_from = stream.is_completed.then_some(stream.start);
         stream.sent = piece.to;
         stream.in_flight.push_back((piece.to, bytes));
         stream.in_flight_bytes += bytes;
@@ -326,7 +368,6 @@ impl Sender {
         } else {
             None
         };
-        stream.is_marked = mark_micros.is_some();
         let lane = if stream.is_catching_up {
             Lane::CatchUp
         } else {
@@ -337,30 +378,29 @@ impl Sender {
             actor: id.actor,
             from: piece.from,
             to: piece.to,
-            complete_from: piece.complete_from,
+            complete_from,
             mark_micros,
             items: piece.items,
         };
         send(outputs, id.peer, lane, Message::Append(append));
     }
 
-    /// Watermarks for a heartbeat to a peer: of the streams that have sent all there is.
+    /// Marks for a heartbeat to a peer: how far each stream has been sent, with a time where it has sent all
+    /// there is.
     pub(super) fn marks(&self, now: Now, core: &Core, peer: NodeId) -> Vec<Mark> {
-        let at_end = |(id, stream): (&StreamId, &Stream)| {
-            let replica = core.replicas.get(&id.partition)?;
-            let n = replica.staged(id.actor);
-            if id.peer != peer || stream.sent < n {
-                return None;
-            }
-            let micros = mark_micros(now, core, *id)?;
+        let mark = |(id, stream): (&StreamId, &Stream)| {
+            let staged = core.replicas.get(&id.partition)?.staged(id.actor);
+            let is_end = stream.sent >= staged;
+            let micros = mark_micros(now, core, *id).filter(|_| is_end);
             Some(Mark {
                 partition: id.partition,
                 actor: id.actor,
-                n,
-                micros,
+                n: stream.sent,
+                micros: micros.unwrap_or(0),
             })
         };
-        self.streams.iter().filter_map(at_end).collect()
+        let streams = self.streams.iter().filter(|(id, _)| id.peer == peer);
+        streams.filter_map(mark).collect()
     }
 }
 
@@ -378,6 +418,11 @@ fn mark_micros(now: Now, core: &Core, id: StreamId) -> Option<u64> {
 }
 
 impl Stream {
+    /// Whether a receiver that has got up to `to` on this stream lacks nothing, given how far we are complete.
+    fn completes(&self, complete: u64, to: u64) -> bool {
+        self.gaps_until <= to && to <= complete
+    }
+
     fn acknowledge(&mut self, applied: u64, total: &mut usize) {
         while let Some((to, bytes)) = self.in_flight.front().copied() {
             if to > applied {

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Change, Effect, Level, LogItem, NodeId, PartitionId, RowKey, Summary, Time, Timestamp, WriteOp,
+    Change, Effect, Level, LogItem, NodeId, PartitionId, Reach, RowKey, Summary, Time, Timestamp,
+    WriteOp,
 };
 
 use super::core::{Core, Counter, Origin, Purpose};
@@ -299,11 +300,16 @@ fn log_own(core: &mut Core, sender: &mut Sender, partition: PartitionId, item: &
     let Some(replica) = core.replicas.get_mut(&partition) else {
         return;
     };
-    replica.stage(core.actor, item.n);
+    replica.stage(
+        core.actor,
+        Reach {
+            applied: item.n,
+            complete: item.n,
+        },
+    );
     let piece = Piece {
         from: item.n - 1,
         to: item.n,
-        complete_from: Some(item.n - 1),
         items: vec![item.clone()],
     };
     sender.recent.push(partition, core.actor, piece);

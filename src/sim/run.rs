@@ -254,7 +254,9 @@ fn dumps(world: &World) -> Result<Vec<Dump>, (&'static str, String)> {
 
 fn position_of(positions: &[(PartitionId, Position)], partition: PartitionId) -> Position {
     let found = positions.iter().find(|(id, _)| *id == partition);
-    found.map(|(_, position)| position.clone()).unwrap_or_default()
+    found
+        .map(|(_, position)| position.clone())
+        .unwrap_or_default()
 }
 
 /// What replicas at rest agree on.

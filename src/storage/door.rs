@@ -1,23 +1,18 @@
 //! The door: opening, committing, closing. What each change does is in `stage`, `append` and `sweep`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 
-use crate::digest::Tree;
 use crate::hlc::Hlc;
 use crate::model::{
     Actor, Incarnation, Limits, NodeId, PartitionId, PartitionState, Timestamp, Wall,
 };
 
 use super::engine::{Batch, Engine, Snapshot, Space};
-use super::form::{self, LifeForm, MarksForm, PartitionForm};
+use super::form::{self, MarksForm, PartitionForm};
+use super::load::{BATCHES_KEPT, load_batch_sequence, load_life, load_partition, next_life};
 use super::partition::Partition;
-use super::published::{Published, PublishedPartition, Shared};
+use super::published::{Published, Shared};
 use super::{Error, Reader, keys};
-
-/// Batches whose sequence numbers are kept: among them a lost one is noticed when the store is opened. More than
-/// an engine's journal usually holds would cost more than it shows.
-const BATCHES_KEPT: u64 = 8192;
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -314,143 +309,4 @@ impl<E: Engine> Door<E> {
             }
         }
     }
-}
-
-fn load_life<S: Snapshot>(snapshot: &S, options: &OpenOptions) -> Result<Option<LifeForm>, Error> {
-    let Some(value) = snapshot.get(Space::Meta, keys::LIFE)? else {
-        if !is_empty(snapshot)? {
-            return Err(Error::Corrupt {
-                what: "there are records, but none says whose",
-            });
-        }
-        return Ok(None);
-    };
-    let life: LifeForm = form::open(Space::Meta, keys::LIFE, &value)?;
-    if life.node != options.node.0 {
-        return Err(Error::Foreign {
-            what: "it was written by another node",
-        });
-    }
-    if life.partition_count != options.partition_count {
-        return Err(Error::Foreign {
-            what: "it was written under another number of partitions, which is fixed when a cluster is made",
-        });
-    }
-    Ok(Some(life))
-}
-
-fn is_empty<S: Snapshot>(snapshot: &S) -> Result<bool, Error> {
-    let mut is_empty = true;
-    for space in Space::ALL {
-        let all = keys::Span {
-            from: Vec::new(),
-            to: None,
-        };
-        snapshot.range(space, all.start(), all.end(), &mut |_, _| {
-            is_empty = false;
-            ControlFlow::Break(())
-        })?;
-    }
-    Ok(is_empty)
-}
-
-/// The same life after a clean stop; otherwise a later one.
-fn next_life(known: Option<LifeForm>, was_clean: bool, options: &OpenOptions) -> LifeForm {
-    let millis = (options.wall.0 / 1000) & ((1 << 44) - 1);
-    let fresh = (millis << 20) | (options.chance & ((1 << 20) - 1));
-    let incarnation = match known {
-        Some(life) if was_clean => life.incarnation,
-        Some(life) => fresh.max(life.incarnation.saturating_add(1)),
-        None => fresh,
-    };
-    LifeForm {
-        node: options.node.0,
-        incarnation,
-        partition_count: options.partition_count,
-    }
-}
-
-/// The sequence number of the last batch. The numbers of the last [`BATCHES_KEPT`] batches must all be there: a
-/// gap means that the engine lost a batch out of the middle of its journal, and that marks, which later batches
-/// wrote, claim rows that are not there.
-fn load_batch_sequence<S: Snapshot>(snapshot: &S) -> Result<u64, Error> {
-    let mut found = BTreeSet::new();
-    for_each(snapshot, Space::Meta, &keys::batch_span(), |key, value| {
-        found.insert(form::open::<u64>(Space::Meta, key, value)?);
-        Ok(())
-    })?;
-    let last = found.last().copied().unwrap_or(0);
-    let first_kept = last.saturating_sub(BATCHES_KEPT);
-    let kept = found.range(first_kept + 1..).count();
-    if u64::try_from(kept).unwrap_or(0) != last - first_kept {
-        return Err(Error::Corrupt {
-            what: "a batch of changes is missing",
-        });
-    }
-    Ok(last)
-}
-
-fn load_partition<S: Snapshot>(
-    snapshot: &S,
-    partition: PartitionId,
-) -> Result<PublishedPartition, Error> {
-    let mut known = Partition::default();
-    let key = keys::partition(partition);
-    if let Some(value) = snapshot.get(Space::Meta, &key)? {
-        let form: PartitionForm = form::open(Space::Meta, &key, &value)?;
-        known.is_serving = form.is_serving;
-    }
-    for_each(
-        snapshot,
-        Space::Meta,
-        &keys::marks_span(partition),
-        |key, value| {
-            let actor = keys::parse_actor(key).ok_or(Error::Corrupt {
-                what: "the name of a record is too short",
-            })?;
-            let marks: MarksForm = form::open(Space::Meta, key, value)?;
-            known.logs.insert(actor, marks.into());
-            Ok(())
-        },
-    )?;
-    Ok(PublishedPartition {
-        partition: known,
-        tree: load_tree(snapshot, partition)?,
-    })
-}
-
-/// The digest of a partition, out of its stored leaves.
-pub(super) fn load_tree<S: Snapshot>(snapshot: &S, partition: PartitionId) -> Result<Tree, Error> {
-    let mut tree = Tree::new();
-    for_each(
-        snapshot,
-        Space::Meta,
-        &keys::leaf_span(partition),
-        |key, value| {
-            let leaf = keys::parse_leaf(key).ok_or(Error::Corrupt {
-                what: "the name of a record is too short",
-            })?;
-            tree.add(leaf, form::open(Space::Meta, key, value)?);
-            Ok(())
-        },
-    )?;
-    Ok(tree)
-}
-
-/// Visits a range, stopping at the first error.
-pub(super) fn for_each<S: Snapshot>(
-    snapshot: &S,
-    space: Space,
-    span: &keys::Span,
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut outcome = Ok(());
-    snapshot.range(space, span.start(), span.end(), &mut |key, value| {
-        outcome = visit(key, &value);
-        if outcome.is_err() {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    })?;
-    outcome
 }

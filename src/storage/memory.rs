@@ -15,6 +15,9 @@ use super::{Batch, Engine, Error, Snapshot, Space};
 
 type Versions = Vec<(u64, Option<Bytes>)>;
 
+/// The number of a batch, and its keys.
+type Written = (u64, Vec<(Space, Vec<u8>)>);
+
 /// A disk in memory; it outlives the engine that writes it. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk {
@@ -28,8 +31,8 @@ struct State {
     meta: BTreeMap<Vec<u8>, Versions>,
     /// The number of the last batch.
     last: u64,
-    /// Batches that a crash may take back: their numbers and keys.
-    unsynced: VecDeque<(u64, Vec<(Space, Vec<u8>)>)>,
+    /// Batches that a crash may take back.
+    unsynced: VecDeque<Written>,
     /// Keys with versions that may be dropped once no snapshot is older than the number.
     garbage: VecDeque<(u64, Space, Vec<u8>)>,
     /// Snapshots in use, by number.

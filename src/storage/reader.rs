@@ -9,10 +9,10 @@ use crate::model::{
 };
 
 use super::Error;
-use super::door::{for_each, load_tree};
 use super::engine::{Snapshot, Space};
 use super::form::{self, NameForm, StoredRow};
 use super::keys::{self, Span};
+use super::load::{for_each, load_tree};
 use super::partition::{Marks, Partition};
 use super::published::Shared;
 

@@ -138,6 +138,7 @@ impl<S: Snapshot> Store<S> {
         engine: E,
         options: StoreOptions,
     ) -> Result<(Self, Opened, mpsc::Receiver<StoreEvent>), Error> {
+        let options = Arc::new(options);
         let (door, opened) = Door::open(engine, options.open.clone())?;
         let changes = Arc::new(Queue::new(CHANGES));
         let queries = Arc::new(Queue::new(QUERIES));

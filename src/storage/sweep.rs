@@ -11,7 +11,8 @@ use crate::model::{Actor, Dot, Effect, PartitionId};
 use super::engine::{Engine, Snapshot, Space};
 use super::form::{self, NameForm};
 use super::keys::{self, Span};
-use super::stage::{NOT_HERE, entry_bytes};
+use super::rows::entry_bytes;
+use super::stage::NOT_HERE;
 use super::{Door, Error};
 
 /// Entries or graves that one change takes away at most, so that a batch stays short.

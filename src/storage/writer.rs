@@ -94,7 +94,7 @@ pub(super) fn start<E: Engine>(
     queries: &Arc<Queue<(Ticket, Query)>>,
     counters: &Arc<Counters>,
     events: &Sender<StoreEvent>,
-    options: &StoreOptions,
+    options: &Arc<StoreOptions>,
 ) -> Result<Threads, Error> {
     let watch = Arc::new(Watch::default());
     let mut others = Vec::new();
@@ -108,7 +108,7 @@ pub(super) fn start<E: Engine>(
         };
         others.push(spawn("sterna-reader", move || reader.run())?);
     }
-    let (seen, all) = (Arc::clone(&watch), options.clone());
+    let (seen, all) = (Arc::clone(&watch), Arc::clone(options));
     others.push(spawn("sterna-watch", move || watch_writer(&seen, &all))?);
     let writer = Writer {
         door,
@@ -116,7 +116,7 @@ pub(super) fn start<E: Engine>(
         counters: Arc::clone(counters),
         events: events.clone(),
         watch: Arc::clone(&watch),
-        options: options.clone(),
+        options: Arc::clone(options),
     };
     Ok(Threads {
         writer: spawn("sterna-writer", move || writer.run())?,
@@ -147,7 +147,7 @@ struct Writer<E: Engine> {
     counters: Arc<Counters>,
     events: Sender<StoreEvent>,
     watch: Arc<Watch>,
-    options: StoreOptions,
+    options: Arc<StoreOptions>,
 }
 
 impl<E: Engine> Writer<E> {

@@ -47,20 +47,20 @@ impl Caller {
     /// Sends these bytes at the beginning of five streams and says why the node closed the connection.
     async fn provoke(&self, tags: [u8; 5], bytes: &[u8]) -> String {
         let connection = self.call().await;
+        let mut streams = Vec::new();
         for tag in tags {
             let mut stream = connection.open_uni().await.unwrap();
             let mut all = vec![tag];
             all.extend(bytes);
             // The node may have closed the connection already.
-            let _ = stream.write_all(&all).await;
-            std::mem::forget(stream);
+            drop(stream.write_all(&all).await);
+            streams.push(stream);
         }
-        match soon("the close", connection.closed()).await {
-            ConnectionError::ApplicationClosed(close) => {
-                String::from_utf8_lossy(&close.reason).into_owned()
-            }
-            other => panic!("{other}"),
-        }
+        let closed = soon("the close", connection.closed()).await;
+        let ConnectionError::ApplicationClosed(close) = closed else {
+            panic!("{closed}");
+        };
+        String::from_utf8_lossy(&close.reason).into_owned()
     }
 }
 

@@ -27,7 +27,8 @@ async fn messages_keep_their_order_on_every_lane() {
                     .send(first.id, lane, &small(base * 10_000 + n));
             }
         }
-        for (node, other) in [(&mut first, second.id), (&mut second, first.id)] {
+        let ids = [first.id, second.id];
+        for (node, other) in [(&mut first, ids[1]), (&mut second, ids[0])] {
             let mut next = [0; 5];
             for (from, message) in node.messages(5000).await {
                 assert_eq!(from, other);
@@ -158,12 +159,11 @@ async fn receiver_that_is_slow_holds_the_sender_back() {
     fast.network.send(slow.id, Lane::Control, &small(1));
     let mut fresh = 0;
     while fresh < fast.network.stats()[0].sent_messages - 1 {
-        match slow.next().await {
-            NetEvent::Messages { messages, .. } => {
-                let is_fresh = |message: &&_| **message != small(1);
-                fresh += u64::try_from(messages.iter().filter(is_fresh).count()).unwrap();
-            }
-            event => panic!("{event:?}"),
-        }
+        let event = slow.next().await;
+        let NetEvent::Messages { messages, .. } = event else {
+            panic!("{event:?}");
+        };
+        let is_fresh = |message: &&_| **message != small(1);
+        fresh += u64::try_from(messages.iter().filter(is_fresh).count()).unwrap();
     }
 }

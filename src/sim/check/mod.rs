@@ -19,7 +19,9 @@ mod unique;
 
 use std::collections::BTreeMap;
 
-use crate::model::{Effect, PartitionId, PartitionState, Position, Reach, RegionId, Row, RowKey, Summary};
+use crate::model::{
+    Effect, PartitionId, PartitionState, Position, Reach, RegionId, Row, RowKey, Summary,
+};
 use crate::protocol::{Message, Ticket, View};
 
 use super::cluster::{Cluster, NodeIndex};

@@ -3,8 +3,9 @@
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
-use crate::storage::{Batch, Engine, MemoryDisk, Snapshot, Space};
+use crate::storage::{Batch, Engine, Fjall, MemoryDisk, Snapshot, Space};
 
 fn batch(ops: &[(Space, &str, Option<&str>)]) -> Batch {
     let mut batch = Batch::default();
@@ -168,4 +169,57 @@ fn a_crash_takes_back_what_was_not_synced() {
     engine.commit(batch(&[(Space::Rows, "a", None)])).unwrap();
     assert_eq!(copy.crash(0), 0);
     assert_eq!(all(&copy), "");
+}
+
+/// A space, a key, and a value or removal.
+type Op = (u8, u8, Option<u8>);
+
+/// Batches, with a reopening after each where the number is zero.
+fn histories() -> impl Strategy<Value = Vec<(Vec<Op>, u8)>> {
+    let op = (0u8..3, 0u8..12, proptest::option::of(any::<u8>()));
+    let batch = proptest::collection::vec(op, 1..8);
+    proptest::collection::vec((batch, 0u8..6), 1..20)
+}
+
+fn everything<S: Snapshot>(snapshot: &S) -> Vec<String> {
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    Space::ALL
+        .iter()
+        .map(|space| list(snapshot, *space, all.0, all.1))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_engines_tell_the_same_history(history in histories()) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut fjall = Fjall::open(folder.path()).unwrap();
+        let mut memory = MemoryDisk::new().engine();
+        let mut kept = Vec::new();
+        for (ops, reopen) in history {
+            let mut batch = Batch::default();
+            for (space, key, value) in ops {
+                let space = Space::ALL[usize::from(space)];
+                match value {
+                    Some(value) => batch.put(space, vec![key], Bytes::from(value.to_string())),
+                    None => batch.remove(space, vec![key]),
+                }
+            }
+            fjall.commit(batch.clone()).unwrap();
+            memory.commit(batch).unwrap();
+            kept.push((fjall.snapshot(), memory.snapshot(), everything(&memory.snapshot())));
+            for (on_disk, in_memory, then) in &kept {
+                prop_assert_eq!(&everything(on_disk), then);
+                prop_assert_eq!(&everything(in_memory), then);
+            }
+            if reopen == 0 {
+                kept.clear();
+                drop(fjall);
+                fjall = Fjall::open(folder.path()).unwrap();
+                prop_assert_eq!(everything(&fjall.snapshot()), everything(&memory.snapshot()));
+            }
+        }
+    }
 }

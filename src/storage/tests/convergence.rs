@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{
-    WALL, apply, check_digests, delete, dump, feed, fresh, options, piece, position, put, roots,
+    WALL, apply, check_store, delete, dump, feed, fresh, options, piece, position, put, roots,
 };
 use crate::model::{Actor, Change, Effect, Wall};
 use crate::storage::{Door, Memory};
@@ -194,7 +194,7 @@ proptest! {
         world.settle();
         let expected = (dump(&world.doors[0]), roots(&world.doors[0]));
         for door in &world.doors {
-            check_digests(door);
+            check_store(door);
             prop_assert_eq!(&(dump(door), roots(door)), &expected);
             for partition in options(0).partitions {
                 prop_assert_eq!(position(door, partition), position(&world.doors[0], partition));

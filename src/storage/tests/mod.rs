@@ -2,6 +2,7 @@
 
 mod conformance;
 mod convergence;
+mod crash;
 mod door;
 mod fjall;
 mod forms;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Door, Memory, MemoryDisk, OpenOptions, Opened};
+use super::{Door, Memory, MemoryDisk, OpenOptions, Opened, Space, keys, load, rows};
 use crate::model::{
     Actor, Answer, Change, Effect, KeyspaceId, Limits, LogItem, LogPage, LogQuery, NodeId,
     PartitionId, Position, Query, Row, RowKey, Timestamp, Wall, WriteOp,
@@ -75,17 +76,17 @@ pub(super) fn apply(door: &mut Door<Memory>, change: Change) -> Effect {
 }
 
 pub(super) fn written(effect: Effect) -> LogItem {
-    match effect {
-        Effect::Written { item, .. } => item,
-        other => panic!("not written: {other:?}"),
-    }
+    let Effect::Written { item, .. } = effect else {
+        panic!("not written: {effect:?}");
+    };
+    item
 }
 
 pub(super) fn row(door: &Door<Memory>, name: &str) -> Option<Row> {
-    match door.reader().answer(&Query::Rows(vec![key(name)])) {
-        Answer::Rows(rows) => rows.into_iter().next().unwrap(),
-        other => panic!("unreadable: {other:?}"),
-    }
+    let Answer::Rows(rows) = door.reader().answer(&Query::Rows(vec![key(name)])) else {
+        panic!("unreadable");
+    };
+    rows.into_iter().next().unwrap()
 }
 
 pub(super) fn value(door: &Door<Memory>, name: &str) -> Option<Bytes> {
@@ -108,10 +109,10 @@ pub(super) fn log_page(
         upto: u64::MAX,
         bytes_max: usize::MAX,
     };
-    match door.reader().answer(&Query::Log(query)) {
-        Answer::Log(page) => page,
-        other => panic!("unreadable: {other:?}"),
-    }
+    let Answer::Log(page) = door.reader().answer(&Query::Log(query)) else {
+        panic!("unreadable");
+    };
+    page
 }
 
 /// The piece of log that leads from the receiver's position as far as the sender can.
@@ -177,12 +178,25 @@ pub(super) fn roots(door: &Door<Memory>) -> Vec<u128> {
         .collect()
 }
 
-pub(super) fn check_digests(door: &Door<Memory>) {
+/// Digests are those of the rows, and every log counts the bytes that it has.
+pub(super) fn check_store(door: &Door<Memory>) {
     assert_eq!(door.reader().verify_digests().unwrap(), Vec::new());
+    for (partition, known) in &door.partitions {
+        for (actor, marks) in &known.logs {
+            let span = keys::log_span(*partition, *actor, 0, u64::MAX);
+            let mut bytes = 0;
+            load::for_each(&door.snapshot, Space::Log, &span, |key, value| {
+                bytes += rows::entry_bytes(key, value);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(marks.bytes, bytes, "{partition} {actor}");
+        }
+    }
 }
 
 /// Records in a space.
-pub(super) fn count(door: &Door<Memory>, space: super::Space, prefix: &[u8]) -> usize {
+pub(super) fn count(door: &Door<Memory>, space: Space, prefix: &[u8]) -> usize {
     use super::Snapshot as _;
     let mut count = 0;
     let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
