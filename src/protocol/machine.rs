@@ -777,6 +777,7 @@ impl Machine {
                 if let Some(replica) = core.replicas.get_mut(&partition) {
                     replica.on_raised(now.wall, &position);
                 }
+                self.sender.touch_all(partition);
                 self.receiver.on_raised(now, core, partition, outputs);
             }
             Purpose::Upkeep => {

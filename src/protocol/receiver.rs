@@ -34,7 +34,7 @@ struct Source {
 /// How a log stands here while somebody else is ahead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Behind {
-    applied: u64,
+    reach: Reach,
     since: Time,
 }
 
@@ -124,7 +124,7 @@ impl Receiver {
         is_live: bool,
     ) -> Option<NodeId> {
         let (_, actor) = log;
-        let mine = replica.staged(actor);
+        let mine = replica.staged_reach(actor);
         let current = self
             .sources
             .get(&log)
@@ -149,18 +149,18 @@ impl Receiver {
         current.or(best)
     }
 
-    fn is_stalled(&mut self, now: Now, log: Log, applied: u64, is_behind: bool) -> bool {
+    fn is_stalled(&mut self, now: Now, log: Log, reach: Reach, is_behind: bool) -> bool {
         if !is_behind {
             self.behind.remove(&log);
             return false;
         }
         let behind = self.behind.entry(log).or_insert(Behind {
-            applied,
+            reach,
             since: now.time,
         });
-        if behind.applied != applied {
+        if behind.reach != reach {
             *behind = Behind {
-                applied,
+                reach,
                 since: now.time,
             };
         }
@@ -371,22 +371,22 @@ impl Receiver {
             if mark.micros > 0 {
                 replica.on_mark(now.wall, mark.actor, mark.n, mark.micros);
             }
-            let staged = replica.staged(mark.actor);
+            let reach = replica.staged_reach(mark.actor);
             let is_source = self
                 .sources
                 .get(&log)
                 .is_some_and(|source| source.peer == from);
-            if !is_source || staged >= mark.n {
+            if !is_source || reach.applied >= mark.n {
                 continue;
             }
             // All of it was sent before the heartbeat; what does not come with the next one either is lost.
             let behind = self.behind.entry(log).or_insert(Behind {
-                applied: staged,
+                reach,
                 since: now.time,
             });
-            if behind.applied != staged {
+            if behind.reach != reach {
                 *behind = Behind {
-                    applied: staged,
+                    reach,
                     since: now.time,
                 };
             } else if now.time.since(behind.since) > core.limits.heartbeat_every * 2 {
@@ -483,12 +483,11 @@ fn gateway(core: &Core, replica: &Replica, actor: Actor) -> NodeId {
 }
 
 /// The nearest live replica known to be ahead of us in a log.
-fn best_ahead(core: &Core, replica: &Replica, actor: Actor, mine: u64) -> Option<NodeId> {
+fn best_ahead(core: &Core, replica: &Replica, actor: Actor, mine: Reach) -> Option<NodeId> {
+    let is_ahead = |theirs: Reach| theirs.applied > mine.applied || theirs.complete > mine.complete;
     replica
         .others()
-        .filter(|(node, other)| {
-            core.peers.is_up(*node) && other.position.reach(actor).applied > mine
-        })
+        .filter(|(node, other)| core.peers.is_up(*node) && is_ahead(other.position.reach(actor)))
         .map(|(node, _)| {
             let rtt = core
                 .region_of(node)

@@ -62,6 +62,8 @@ pub(super) struct Replica {
     /// The floor by which tombstones were last collected, and the next collection in preparation.
     pub(super) collected: BTreeMap<Actor, u64>,
     pub(super) collecting: Option<Collecting>,
+    /// Rounds of upkeep since the last collection.
+    pub(super) idle_rounds: u32,
 }
 
 impl Replica {
@@ -94,6 +96,7 @@ impl Replica {
             reconcile_turn: 0,
             collected: BTreeMap::new(),
             collecting: None,
+            idle_rounds: 0,
         }
     }
 
@@ -123,6 +126,11 @@ impl Replica {
     /// `applied`, counting what is staged.
     pub(super) fn staged(&self, actor: Actor) -> u64 {
         self.staged.reach(actor).applied
+    }
+
+    /// Both marks, counting what is staged.
+    pub(super) fn staged_reach(&self, actor: Actor) -> Reach {
+        self.staged.reach(actor)
     }
 
     /// `complete`, counting what is staged.

@@ -96,6 +96,12 @@ impl Sender {
             .extend(self.streams.range(first..=last).map(|(id, _)| *id));
     }
 
+    /// The streams of all logs of a partition have, perhaps, more to send.
+    pub(super) fn touch_all(&mut self, partition: PartitionId) {
+        let of_partition = self.streams.keys().filter(|id| id.partition == partition);
+        self.dirty.extend(of_partition.copied());
+    }
+
     /// A stream has waited long enough.
     pub(super) fn on_linger(&mut self, id: StreamId) {
         if self.streams.contains_key(&id) {
@@ -174,7 +180,17 @@ impl Sender {
                 stream.gaps_until = 0;
             }
         }
-        if is_new || want.rewind {
+        // It has all entries and does not know that nothing was passed over: what said so was lost.
+        if want.applied >= stream.sent && want.complete < stream.sent && stream.in_flight.is_empty()
+        {
+            stream.is_completed = false;
+        }
+        // What is stable may have risen by a heartbeat, which touches no stream.
+        let has_more = core
+            .replicas
+            .get(&want.partition)
+            .is_some_and(|replica| stream.sent < replica.staged(want.actor));
+        if is_new || want.rewind || has_more || !stream.is_completed {
             self.dirty.insert(id);
         }
     }

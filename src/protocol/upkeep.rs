@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Actor, Change, PartitionId};
+use crate::model::{Actor, Change, PartitionId, Position};
+
+/// Rounds of upkeep after which tombstones are looked for though no floor has risen.
+const COLLECT_ROUNDS: u32 = 30;
 
 use super::core::{Core, Purpose};
 use super::machine::Output;
@@ -60,31 +63,44 @@ fn collect(replica: &mut Replica, floor: BTreeMap<Actor, u64>) -> Option<Change>
     let has_risen = floor
         .iter()
         .any(|(actor, n)| replica.collected.get(actor).copied().unwrap_or(0) < *n);
+    // A repaired row may bring a tombstone below a floor that was collected before.
+    replica.idle_rounds = replica.idle_rounds.saturating_add(1);
+    let is_due = has_risen || (replica.idle_rounds >= COLLECT_ROUNDS && !floor.is_empty());
+    let known = all_known(replica);
     match replica.collecting.take() {
         Some(collecting) => {
-            let is_reached = collecting
-                .target
-                .0
-                .iter()
-                .all(|(actor, reach)| floor.get(actor).copied().unwrap_or(0) >= reach.complete);
+            // What nobody has any more (its only replica lost its disk) cannot arrive either.
+            let is_reached = collecting.target.0.iter().all(|(actor, reach)| {
+                let wanted = reach.complete.min(known.reach(*actor).complete);
+                floor.get(actor).copied().unwrap_or(0) >= wanted
+            });
             if !is_reached {
                 replica.collecting = Some(collecting);
                 return None;
             }
+            replica.idle_rounds = 0;
             replica.collected.clone_from(&collecting.floor);
             Some(Change::Collect {
                 partition: replica.partition,
                 floor: collecting.floor,
             })
         }
-        None if has_risen => {
-            let mut target = replica.position.clone();
-            for (_, other) in replica.others() {
-                target.join(&other.position);
-            }
-            replica.collecting = Some(Collecting { floor, target });
+        None if is_due => {
+            replica.collecting = Some(Collecting {
+                floor,
+                target: known,
+            });
             None
         }
         None => None,
     }
+}
+
+/// All that any replica is known to have.
+fn all_known(replica: &Replica) -> Position {
+    let mut known = replica.position.clone();
+    for (_, other) in replica.others() {
+        known.join(&other.position);
+    }
+    known
 }
