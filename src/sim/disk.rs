@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::model::Ticket;
 use crate::model::{
     Answer, Change, Effect, Limits, NodeId, PartitionId, Position, Query, Row, RowKey, Wall,
 };
-use crate::protocol::Ticket;
 use bytes::Bytes;
 
 use crate::storage::{Batch, Door, Engine, Error, Memory, MemoryDisk, OpenOptions, Opened, Space};
@@ -63,6 +63,9 @@ pub(crate) struct Disk {
     queue: VecDeque<(Ticket, Change)>,
     phase: Phase,
 }
+
+/// All rows of a partition, and the root of its digest.
+pub(crate) type Dump = (BTreeMap<RowKey, Row>, u128);
 
 impl Disk {
     /// An empty disk.
@@ -168,10 +171,7 @@ impl Disk {
 
     /// All rows of a partition, tombstones included, and the root of its digest; nothing if the door is
     /// closed or the partition is not here.
-    pub(crate) fn dump(
-        &self,
-        partition: PartitionId,
-    ) -> Result<Option<(BTreeMap<RowKey, Row>, u128)>, Error> {
+    pub(crate) fn dump(&self, partition: PartitionId) -> Result<Option<Dump>, Error> {
         let Some(reader) = self.door.as_ref().map(Door::reader) else {
             return Ok(None);
         };

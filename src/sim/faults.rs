@@ -173,6 +173,9 @@ pub(crate) struct Nemesis {
     pub(crate) listings: u64,
 }
 
+/// Ways from one node to another.
+type Ways = Vec<(NodeIndex, NodeIndex)>;
+
 impl World {
     /// Lets faults begin.
     pub(crate) fn begin_faults(&mut self) {
@@ -390,7 +393,7 @@ impl World {
 
     /// Ways between two groups of nodes, and the ways back: two nodes, one node and the rest, two regions, a
     /// region and the rest, or two halves.
-    fn random_ways(&mut self) -> (Vec<(NodeIndex, NodeIndex)>, Vec<(NodeIndex, NodeIndex)>) {
+    fn random_ways(&mut self) -> (Ways, Ways) {
         let count = self.nodes.len();
         let a = self.rng.usize(0..count);
         let b = self.rng.usize(0..count);

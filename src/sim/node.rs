@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::Ticket;
 use crate::model::{Effect, NodeId, Time};
-use crate::protocol::{Config, Input, Machine, Now, RequestId, Ticket};
+use crate::protocol::{Config, Input, Machine, Now, RequestId};
 
 use super::clock::Clock;
 use super::cluster::NodeIndex;
@@ -101,9 +102,9 @@ impl SimNode {
     /// Whether it runs and hears every peer.
     pub(crate) fn hears_all(&self, now: u64) -> bool {
         let at = self.now(now);
-        self.running.as_ref().is_some_and(|running| {
-            running.machine.view(at).peers.iter().all(|peer| peer.is_up)
-        })
+        self.running
+            .as_ref()
+            .is_some_and(|running| running.machine.view(at).peers.iter().all(|peer| peer.is_up))
     }
 }
 

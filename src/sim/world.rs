@@ -8,8 +8,9 @@ use std::collections::BinaryHeap;
 
 use fastrand::Rng;
 
+use crate::model::Ticket;
 use crate::model::{Answer, Change, NodeId, Query};
-use crate::protocol::{Input, Message, Operation, Outcome, Output, Report, RequestId, Ticket};
+use crate::protocol::{Input, Message, Operation, Outcome, Output, Report, RequestId};
 
 use super::check::{Checks, Violation};
 use super::clients::Client;

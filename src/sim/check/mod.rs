@@ -19,10 +19,11 @@ mod unique;
 
 use std::collections::BTreeMap;
 
+use crate::model::Ticket;
 use crate::model::{
     Effect, PartitionId, PartitionState, Position, Reach, RegionId, Row, RowKey, Summary,
 };
-use crate::protocol::{Message, Ticket, View};
+use crate::protocol::{Message, View};
 
 use super::cluster::{Cluster, NodeIndex};
 use super::history::Record;
