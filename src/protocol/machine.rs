@@ -552,12 +552,13 @@ impl Machine {
                 self.reads.on_cannot(&self.core, id, from, outputs);
             }
             Message::Repair { id, rows } => self.on_peer_repair(from, id, rows, outputs),
-            Message::Repaired { id } => {
+            Message::Repaired { id, is_kept } => {
                 if !self
                     .reconciler
                     .on_told(now, &mut self.core, from, id, Told::Repaired, outputs)
                 {
-                    self.reads.on_repaired(&mut self.core, id, from, outputs);
+                    self.reads
+                        .on_repaired(&mut self.core, id, from, is_kept, outputs);
                 }
             }
             Message::DigestAsk {
@@ -753,6 +754,7 @@ impl Machine {
             return;
         };
         let core = &mut self.core;
+        let is_kept = matches!(effect, Effect::Repaired { summary: Some(_) });
         let is_applied = !matches!(effect, Effect::Early { .. } | Effect::Refused { .. });
         match purpose {
             Purpose::Write(_) => {
@@ -774,7 +776,8 @@ impl Machine {
                 self.sender.touch(append.partition, append.actor);
             }
             Purpose::ReadRepair(id) if is_applied => {
-                self.reads.on_repaired(core, id, core.me, outputs);
+                let me = core.me;
+                self.reads.on_repaired(core, id, me, is_kept, outputs);
             }
             Purpose::PeerRepair {
                 peer,
@@ -782,7 +785,7 @@ impl Machine {
                 lane,
                 is_last,
             } if is_applied && is_last => {
-                send(outputs, peer, lane, Message::Repaired { id });
+                send(outputs, peer, lane, Message::Repaired { id, is_kept });
             }
             Purpose::Mend(partition) if is_applied => {
                 self.reconciler.on_mended(now, core, partition, outputs);

@@ -302,6 +302,8 @@ pub enum Message {
     Repaired {
         /// The asker's id.
         id: u64,
+        /// Whether the last of them is there now; if not, it was deleted and collected here.
+        is_kept: bool,
     },
     /// Hashes of the children of some nodes of the digest tree, please.
     DigestAsk {

@@ -200,18 +200,33 @@ impl Reads {
         if !matches!(read.stage, Stage::Fetching(asked) if asked == from) {
             return;
         }
-        read.said.insert(from, row.as_ref().map(Row::summary));
-        let merged = match (read.own.clone().flatten(), row) {
-            (Some(mut mine), Some(theirs)) => {
-                mine.merge(&theirs);
-                Some(mine)
-            }
-            (mine, theirs) => mine.or(theirs),
+        let Some(theirs) = row else {
+            self.restart(core, id, outputs);
+            return;
         };
-        match merged {
-            Some(row) => self.repair(core, id, row, outputs),
-            // It was collected in between: nobody needs it any more.
-            None => self.finish(core, id, None, outputs),
+        read.said.insert(from, Some(theirs.summary()));
+        let mut merged = theirs;
+        if let Some(mine) = read.own.iter().flatten().next() {
+            merged.merge(mine);
+        }
+        self.repair(core, id, merged, outputs);
+    }
+
+    /// Something was collected while we read, so what was said before is no longer true: begin anew.
+    fn restart(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(read) = self.0.get_mut(&id) else {
+            return;
+        };
+        read.own = None;
+        read.said.clear();
+        read.stage = Stage::Asking;
+        core.query(
+            outputs,
+            Purpose::Read(id),
+            Query::Rows(vec![read.request.key.clone()]),
+        );
+        for node in read.asked.iter().filter(|node| **node != core.me) {
+            ask(outputs, *node, id, &read.request.key, false);
         }
     }
 
@@ -238,6 +253,7 @@ impl Reads {
         core: &mut Core,
         id: u64,
         from: NodeId,
+        is_kept: bool,
         outputs: &mut Vec<Output>,
     ) {
         let Some(read) = self.0.get_mut(&id) else {
@@ -246,6 +262,10 @@ impl Reads {
         let Stage::Repairing { row } = &read.stage else {
             return;
         };
+        if !is_kept {
+            self.restart(core, id, outputs);
+            return;
+        }
         let summary = Some(row.summary());
         read.said.insert(from, summary);
         if read
