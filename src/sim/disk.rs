@@ -18,6 +18,9 @@ use super::Bug;
 /// The ticket of changes that a planted bug makes.
 pub(crate) const FORGED: Ticket = Ticket(u64::MAX);
 
+/// The rows of a partition.
+pub(crate) type Rows = BTreeMap<RowKey, Row>;
+
 /// Where a batch stands.
 #[derive(Debug)]
 enum Phase {
@@ -168,10 +171,7 @@ impl Disk {
 
     /// All rows of a partition, tombstones included, and the root of its digest; nothing if the door is
     /// closed or the partition is not here.
-    pub(crate) fn dump(
-        &self,
-        partition: PartitionId,
-    ) -> Result<Option<(BTreeMap<RowKey, Row>, u128)>, Error> {
+    pub(crate) fn dump(&self, partition: PartitionId) -> Result<Option<(Rows, u128)>, Error> {
         let Some(reader) = self.door.as_ref().map(Door::reader) else {
             return Ok(None);
         };
