@@ -19,6 +19,10 @@ const PROGRESS_EVERY: u64 = 100;
 
 /// Run a simulated cluster under faults, from a seed. The same seed is the same run.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sterna sim --seeds 100
+  sterna sim --seed 7 --trace     one run again, with its events")]
 pub struct SimArgs {
     /// The first seed.
     #[arg(long, default_value_t = 1)]

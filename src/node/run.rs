@@ -57,8 +57,8 @@ pub(super) struct State {
 }
 
 enum Event {
-    Store(Option<StoreEvent>),
-    Net(Option<NetEvent>),
+    Store(StoreEvent),
+    Net(NetEvent),
     Call(Call),
     Due,
     Stop,
@@ -103,10 +103,11 @@ impl Loop {
         let has_room = self.state.changes.len() + self.state.queries.len() < HELD_MAX;
         tokio::select! {
             biased;
-            event = self.store_events.recv() => Event::Store(event),
-            event = self.net_events.recv(), if has_room => Event::Net(event),
-            Some(call) = self.calls.recv(), if has_room && is_open => Event::Call(call),
             () = stop.cancelled(), if is_open => Event::Stop,
+            // A channel may be closed (a network without peers has nobody to speak of): then it is not looked at.
+            Some(event) = self.store_events.recv() => Event::Store(event),
+            Some(event) = self.net_events.recv(), if has_room => Event::Net(event),
+            Some(call) = self.calls.recv(), if has_room && is_open => Event::Call(call),
             () = tokio::time::sleep_until(deadline) => Event::Due,
         }
     }
@@ -117,11 +118,11 @@ impl Loop {
         for _ in 0..ROUND_MAX {
             let has_room = self.state.changes.len() + self.state.queries.len() < HELD_MAX;
             if let Ok(event) = self.store_events.try_recv() {
-                self.take(Event::Store(Some(event)));
+                self.take(Event::Store(event));
             } else if !has_room {
                 break;
             } else if let Ok(event) = self.net_events.try_recv() {
-                self.take(Event::Net(Some(event)));
+                self.take(Event::Net(event));
             } else if let Ok(call) = self.calls.try_recv() {
                 self.take(Event::Call(call));
             } else {
@@ -136,27 +137,27 @@ impl Loop {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Store(Some(StoreEvent::Staged(effects))) => self.step(Input::Staged(effects)),
-            Event::Store(Some(StoreEvent::Durable(tickets))) => self.step(Input::Durable(tickets)),
-            Event::Store(Some(StoreEvent::Answered { ticket, answer })) => {
+            Event::Store(StoreEvent::Staged(effects)) => self.step(Input::Staged(effects)),
+            Event::Store(StoreEvent::Durable(tickets)) => self.step(Input::Durable(tickets)),
+            Event::Store(StoreEvent::Answered { ticket, answer }) => {
                 self.step(Input::Answered { ticket, answer });
             }
-            Event::Net(Some(NetEvent::Connected { peer })) => self.step(Input::Connected { peer }),
-            Event::Net(Some(NetEvent::Disconnected { peer })) => {
+            Event::Net(NetEvent::Connected { peer }) => self.step(Input::Connected { peer }),
+            Event::Net(NetEvent::Disconnected { peer }) => {
                 self.step(Input::Disconnected { peer });
             }
-            Event::Net(Some(NetEvent::Messages {
+            Event::Net(NetEvent::Messages {
                 from,
                 messages,
                 receipt,
-            })) => {
+            }) => {
                 for message in messages {
                     self.step(Input::Message { from, message });
                 }
                 drop(receipt);
             }
             Event::Call(call) => self.on_call(call),
-            Event::Store(None) | Event::Net(None) | Event::Due | Event::Stop => {}
+            Event::Due | Event::Stop => {}
         }
     }
 

@@ -9,12 +9,22 @@ use super::machine::{Now, Output};
 use super::message::{Lane, Message, Operation, Outcome, Unavailable, Unknown};
 use super::timers::Timer;
 
+/// An operation to be passed on.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct ForwardRequest {
+    pub(super) origin: Origin,
+    pub(super) partition: PartitionId,
+    pub(super) operation: Operation,
+    pub(super) level: Level,
+    pub(super) deadline: Time,
+}
+
 #[derive(Debug)]
 struct Passed {
-    origin: Origin,
+    request: ForwardRequest,
     to: NodeId,
-    deadline: Time,
-    is_write: bool,
+    /// Replicas that could not take it.
+    tried: Vec<NodeId>,
 }
 
 /// Operations of peers that are remembered, so that one that arrives twice is done once.
@@ -52,55 +62,60 @@ impl Forwards {
         self.0.len()
     }
 
-    /// Passes an operation on to the first replica of this region that serves.
+    /// Passes an operation on to the first replica of this region that is up; one that cannot take it says
+    /// so, and then the next is asked.
     pub(super) fn start(
         &mut self,
         now: Now,
         core: &mut Core,
-        partition: PartitionId,
-        origin: Origin,
-        operation: Operation,
-        level: Level,
-        deadline: Time,
+        request: ForwardRequest,
         outputs: &mut Vec<Output>,
     ) {
-        let target = core
+        core.count(Counter::Forwarded, 1);
+        self.pass(now, core, request, Vec::new(), outputs);
+    }
+
+    fn pass(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        request: ForwardRequest,
+        tried: Vec<NodeId>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let line = core
             .placement
-            .replicas(partition, core.region)
+            .replicas(request.partition, core.region)
             .iter()
-            .copied()
-            .find(|node| *node != core.me && core.peers.is_up(*node));
+            .copied();
+        let target = line
+            .filter(|node| *node != core.me && !tried.contains(node))
+            .find(|node| core.peers.is_up(*node));
         let Some(to) = target else {
-            core.reply(outputs, origin, Outcome::Unavailable(Unavailable::Replicas));
+            core.reply(
+                outputs,
+                request.origin,
+                Outcome::Unavailable(Unavailable::Replicas),
+            );
             return;
         };
         let id = core.id();
-        let is_write = matches!(operation, Operation::Write { .. });
-        core.timers.set(deadline, Timer::Forward(id));
-        core.count(Counter::Forwarded, 1);
-        self.0.insert(
-            id,
-            Passed {
-                origin,
-                to,
-                deadline,
-                is_write,
-            },
-        );
-        let left = deadline.since(now.time);
-        let micros_left = u64::try_from(left.as_micros()).unwrap_or(u64::MAX);
+        core.timers.set(request.deadline, Timer::Forward(id));
+        let left = request.deadline.since(now.time);
         let message = Message::Forward {
             id,
-            operation,
-            level,
-            micros_left,
+            operation: request.operation.clone(),
+            level: request.level,
+            micros_left: u64::try_from(left.as_micros()).unwrap_or(u64::MAX),
         };
+        self.0.insert(id, Passed { request, to, tried });
         send(outputs, to, Lane::Request, message);
     }
 
     /// The replica answered.
     pub(super) fn on_outcome(
         &mut self,
+        now: Now,
         core: &mut Core,
         id: u64,
         from: NodeId,
@@ -110,16 +125,27 @@ impl Forwards {
         if self.0.get(&id).is_none_or(|passed| passed.to != from) {
             return;
         }
-        if let Some(passed) = self.0.remove(&id) {
-            core.timers.clear(passed.deadline, Timer::Forward(id));
-            core.reply(outputs, passed.origin, outcome);
+        let Some(mut passed) = self.0.remove(&id) else {
+            return;
+        };
+        core.timers
+            .clear(passed.request.deadline, Timer::Forward(id));
+        if outcome == Outcome::Unavailable(Unavailable::Replicas) {
+            passed.tried.push(from);
+            self.pass(now, core, passed.request, passed.tried, outputs);
+        } else {
+            core.reply(outputs, passed.request.origin, outcome);
         }
     }
 
     /// It did not answer in time.
     pub(super) fn on_deadline(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
         if let Some(passed) = self.0.remove(&id) {
-            core.reply(outputs, passed.origin, lost(&passed, Unavailable::Deadline));
+            core.reply(
+                outputs,
+                passed.request.origin,
+                lost(&passed, Unavailable::Deadline),
+            );
         }
     }
 
@@ -138,17 +164,21 @@ impl Forwards {
             .collect();
         for id in ids {
             if let Some(passed) = self.0.remove(&id) {
-                core.timers.clear(passed.deadline, Timer::Forward(id));
-                core.reply(outputs, passed.origin, lost(&passed, Unavailable::Replicas));
+                core.timers
+                    .clear(passed.request.deadline, Timer::Forward(id));
+                core.reply(
+                    outputs,
+                    passed.request.origin,
+                    lost(&passed, Unavailable::Replicas),
+                );
             }
         }
     }
 }
 
 fn lost(passed: &Passed, reason: Unavailable) -> Outcome {
-    if passed.is_write {
-        Outcome::Unknown(Unknown::Coordinator)
-    } else {
-        Outcome::Unavailable(reason)
+    match passed.request.operation {
+        Operation::Write { .. } => Outcome::Unknown(Unknown::Coordinator),
+        Operation::Get { .. } | Operation::List { .. } => Outcome::Unavailable(reason),
     }
 }

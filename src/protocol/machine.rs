@@ -10,7 +10,7 @@ use crate::model::{
 use crate::placement::Placement;
 
 use super::core::{Core, Origin, Purpose, report, send};
-use super::forward::{Forwards, Seen};
+use super::forward::{ForwardRequest, Forwards, Seen};
 use super::heartbeat::{self, Heartbeats};
 use super::list::{ListRequest, Lists};
 use super::message::{Ack, Heartbeat, Lane, Message, Operation, Outcome, Refusal, Unavailable};
@@ -423,9 +423,14 @@ impl Machine {
         {
             match origin {
                 Origin::Client(_) => {
-                    self.forwards.start(
-                        now, core, partition, origin, operation, level, deadline, outputs,
-                    );
+                    let request = ForwardRequest {
+                        origin,
+                        partition,
+                        operation,
+                        level,
+                        deadline,
+                    };
+                    self.forwards.start(now, core, request, outputs);
                 }
                 Origin::Peer(..) => {
                     refused(Outcome::Unavailable(Unavailable::Replicas), core, outputs);
@@ -523,7 +528,7 @@ impl Machine {
             }
             Message::Forwarded { id, outcome } => {
                 self.forwards
-                    .on_outcome(&mut self.core, id, from, outcome, outputs);
+                    .on_outcome(now, &mut self.core, id, from, outcome, outputs);
             }
             Message::Read { id, keys, whole } => self.on_peer_read(from, id, keys, whole, outputs),
             Message::Summaries { id, summaries } => {
