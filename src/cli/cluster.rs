@@ -37,7 +37,7 @@ pub enum ClusterError {
         /// The node.
         node: String,
         /// Why.
-        error: crate::node::StartError,
+        error: Box<crate::node::StartError>,
     },
     /// The data folder was not closed well; the next start treats it as a crash.
     #[error("close the data folder of {node}: {error}")]
@@ -89,7 +89,7 @@ pub(super) async fn start(start: Start<'_>) -> Result<Running, ClusterError> {
     let topology = start.topology;
     let (Some(spec), Some(region)) = (topology.node(start.node), topology.region_of(start.node))
     else {
-        let error = crate::node::StartError::NoNode;
+        let error = Box::new(crate::node::StartError::NoNode);
         return Err(ClusterError::Node {
             node: String::new(),
             error,
@@ -121,7 +121,7 @@ pub(super) async fn start(start: Start<'_>) -> Result<Running, ClusterError> {
         .await
         .map_err(|error| ClusterError::Node {
             node: name.clone(),
-            error,
+            error: Box::new(error),
         })?;
     let options = Options {
         links: start.links,

@@ -176,7 +176,7 @@ impl Command {
                 return Ok(verdict.map_err(CommandError::Sim)?.into());
             }
             Self::Cert(CertCommand::Init { certs, cluster }) => {
-                cert_init(now(), &certs, &cluster, out)?
+                cert_init(now(), &certs, &cluster, out)?;
             }
             Self::Cert(CertCommand::Node(args)) => args.run(out)?,
             Self::Topology(TopologyCommand::Check { file }) => topology::check(&file, out)?,

@@ -102,7 +102,7 @@ impl Token {
     pub fn leaf_start(index: u16, count: u16, leaf: u16, leaves: u16) -> Self {
         let cells = u128::from(count) * u128::from(leaves);
         let cell = u128::from(index) * u128::from(leaves) + u128::from(leaf);
-        let start = ((cell << 64) + cells - 1) / cells;
+        let start = (cell << 64).div_ceil(cells);
         Self(u64::try_from(start).unwrap_or(u64::MAX))
     }
 }

@@ -18,6 +18,6 @@ pub use position::{Position, Reach};
 pub use row::{Row, RowKey, Summary, Version, WriteOp};
 pub use store::{
     Answer, Change, DIGEST_FANOUT, DIGEST_LEAVES, DIGEST_LEVELS, DigestNode, Effect, LogItem,
-    LogPage, LogQuery, PartitionState, Query,
+    LogPage, LogQuery, PartitionState, Query, Ticket,
 };
 pub use time::{Duration, Time, Timestamp, Wall};

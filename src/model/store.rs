@@ -15,6 +15,10 @@ pub const DIGEST_LEVELS: u8 = 3;
 /// Leaves of a partition's digest: equal ranges of its tokens.
 pub const DIGEST_LEAVES: u16 = 4096;
 
+/// Names one change or query that was given to the store.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Ticket(pub u64);
+
 /// A node of a partition's digest tree: level 0 is the root, level [`DIGEST_LEVELS`] the leaves.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct DigestNode {

@@ -124,6 +124,7 @@ impl Handle {
                 sum(|peer| peer.received_messages),
             ),
             ("net_dropped_messages_total", sum(|peer| peer.dropped_full)),
+            ("net_unsent_messages_total", sum(|peer| peer.dropped_unsent)),
             ("net_connects_total", sum(|peer| peer.connects)),
             ("net_udp_sent_bytes_total", sum(|peer| peer.udp_sent_bytes)),
             ("net_lost_packets_total", sum(|peer| peer.lost_packets)),

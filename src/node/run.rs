@@ -9,12 +9,11 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::model::Ticket;
 use crate::model::{Change, Duration, NodeId, PartitionId, Query, Time};
 use crate::net::NetEvent;
 use crate::placement::Topology;
-use crate::protocol::{
-    Input, Machine, Operation, Outcome, Output, Report, RequestId, Ticket, Unavailable,
-};
+use crate::protocol::{Input, Machine, Operation, Outcome, Output, Report, RequestId, Unavailable};
 use crate::storage::{Store, StoreEvent};
 
 use super::handle::{Call, Shared};
@@ -68,10 +67,11 @@ impl Loop {
     /// Turns until `stop`, then finishes what is in flight.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
-            match self.next(&stop, true).await {
-                Event::Stop => break,
-                event => self.turn(event),
+            let event = self.next(&stop, true).await;
+            if matches!(event, Event::Stop) {
+                break;
             }
+            self.turn(event);
         }
         self.drain(&stop).await;
     }
@@ -275,7 +275,7 @@ fn tell(topology: &Topology, me: NodeId, report: &Report) {
             "peer's timestamps are ahead of our clock by more than max_offset: its changes wait; set its clock"
         ),
         Report::Serving(partition) => {
-            tracing::debug!(node, partition = place(partition), "partition serves")
+            tracing::debug!(node, partition = place(partition), "partition serves");
         }
         Report::Reconciling(partition, peer) => {
             tracing::info!(

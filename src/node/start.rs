@@ -50,6 +50,9 @@ pub enum StartError {
         /// Why.
         error: crate::storage::Error,
     },
+    /// The process is stopping already.
+    #[error("the start was interrupted: the process is stopping")]
+    Interrupted,
     /// Its network did not start.
     #[error("start the network: {0}")]
     Network(#[from] crate::net::StartError),
@@ -90,7 +93,7 @@ impl Node {
                     error,
                 });
             }
-            None => return Err(StartError::NoNode),
+            None => return Err(StartError::Interrupted),
         };
         tracing::info!(
             node = me.name,
@@ -159,12 +162,11 @@ impl Node {
         self.tasks.stop().await;
         self.handle.shared.network.shutdown().await;
         // The loop has ended, so this is the last hold on the store.
-        match Arc::try_unwrap(self.store) {
-            Ok(store) => Tasks::blocking(move || store.close())
-                .await
-                .unwrap_or(Ok(())),
-            Err(_) => Ok(()),
-        }
+        let Ok(store) = Arc::try_unwrap(self.store) else {
+            return Err(crate::storage::Error::Stopped);
+        };
+        let closed = Tasks::blocking(move || store.close()).await;
+        closed.unwrap_or(Err(crate::storage::Error::Stopped))
     }
 }
 

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use crate::model::{Actor, Change, Limits, NodeId, PartitionId, Position, Query, RegionId, RowKey};
 use crate::placement::Placement;
 
-use super::machine::{Config, Now, Output, Report, RequestId, Ticket};
+use super::machine::{Config, Now, Output, Report, RequestId};
 use super::message::{Append, Lane, Message, Outcome};
 use super::peers::Peers;
 use super::reconcile::Half;
 use super::replica::Replica;
 use super::sender::StreamId;
 use super::timers::Timers;
+use crate::model::Ticket;
 
 /// Who asked for an operation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -24,13 +25,20 @@ pub(super) enum Origin {
     Peer(NodeId, u64),
 }
 
+/// A piece of log, and who sent it.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Arrival {
+    pub(super) from: NodeId,
+    pub(super) append: Append,
+}
+
 /// Why something was given to the store: who is told when it is done.
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
     /// A coordinated write.
     Write(u64),
     /// A piece of log from a peer.
-    Append(NodeId, Append),
+    Append(Arrival),
     /// This node's own part of a read.
     Read(u64),
     /// This node's own part of a read's repair.
@@ -74,7 +82,6 @@ pub(super) enum Counter {
     WritesUnknown,
     WritesUnavailable,
     WritesRestamped,
-    WritesUnsafe,
     ReadsOk,
     ReadsRepaired,
     ReadsUnavailable,
@@ -99,7 +106,6 @@ impl Counter {
             Self::WritesUnknown => "writes_unknown_total",
             Self::WritesUnavailable => "writes_unavailable_total",
             Self::WritesRestamped => "writes_restamped_total",
-            Self::WritesUnsafe => "unsafe_writes_total",
             Self::ReadsOk => "reads_ok_total",
             Self::ReadsRepaired => "reads_repaired_total",
             Self::ReadsUnavailable => "reads_unavailable_total",
@@ -214,17 +220,19 @@ impl Core {
         self.tickets.insert(ticket, purpose);
         outputs.push(Output::Query { ticket, query });
     }
+}
 
-    /// Answers whoever asked.
-    pub(super) fn reply(&self, outputs: &mut Vec<Output>, origin: Origin, outcome: Outcome) {
-        match origin {
-            Origin::Client(id) => outputs.push(Output::Reply { id, outcome }),
-            Origin::Peer(peer, id) => send(
+/// Answers whoever asked.
+pub(super) fn reply(outputs: &mut Vec<Output>, origin: Origin, outcome: Outcome) {
+    match origin {
+        Origin::Client(id) => outputs.push(Output::Reply { id, outcome }),
+        Origin::Peer(peer, id) => {
+            send(
                 outputs,
                 peer,
                 Lane::Request,
                 Message::Forwarded { id, outcome },
-            ),
+            );
         }
     }
 }

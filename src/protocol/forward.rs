@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::{Level, NodeId, PartitionId, Time};
 
-use super::core::{Core, Counter, Origin, send};
+use super::core::{Core, Counter, Origin, reply, send};
 use super::machine::{Now, Output};
 use super::message::{Lane, Message, Operation, Outcome, Unavailable, Unknown};
 use super::timers::Timer;
@@ -44,10 +44,10 @@ impl Seen {
             return false;
         }
         self.order.push_back((peer, id));
-        if self.order.len() > SEEN_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.ids.remove(&oldest);
-            }
+        if self.order.len() > SEEN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
         }
         true
     }
@@ -92,7 +92,7 @@ impl Forwards {
             .filter(|node| *node != core.me && !tried.contains(node))
             .find(|node| core.peers.is_up(*node));
         let Some(to) = target else {
-            core.reply(
+            reply(
                 outputs,
                 request.origin,
                 Outcome::Unavailable(Unavailable::Replicas),
@@ -134,14 +134,14 @@ impl Forwards {
             passed.tried.push(from);
             self.pass(now, core, passed.request, passed.tried, outputs);
         } else {
-            core.reply(outputs, passed.request.origin, outcome);
+            reply(outputs, passed.request.origin, outcome);
         }
     }
 
     /// It did not answer in time.
-    pub(super) fn on_deadline(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+    pub(super) fn on_deadline(&mut self, id: u64, outputs: &mut Vec<Output>) {
         if let Some(passed) = self.0.remove(&id) {
-            core.reply(
+            reply(
                 outputs,
                 passed.request.origin,
                 lost(&passed, Unavailable::Deadline),
@@ -166,7 +166,7 @@ impl Forwards {
             if let Some(passed) = self.0.remove(&id) {
                 core.timers
                     .clear(passed.request.deadline, Timer::Forward(id));
-                core.reply(
+                reply(
                     outputs,
                     passed.request.origin,
                     lost(&passed, Unavailable::Replicas),

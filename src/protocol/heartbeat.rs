@@ -8,6 +8,7 @@ use super::core::{Core, send};
 use super::machine::{Now, Output};
 use super::message::{Heartbeat, Known, Lane, Message};
 use super::receiver::Receiver;
+use super::replica::Told;
 use super::sender::Sender;
 use super::timers::Timer;
 
@@ -18,7 +19,7 @@ const FULL_FIRST: u64 = 4;
 
 /// What was told to a peer.
 #[derive(Debug, Default)]
-struct Told {
+struct Book {
     positions: BTreeMap<PartitionId, (Position, bool)>,
     /// Heartbeats since the connection.
     count: u64,
@@ -28,16 +29,16 @@ struct Told {
 
 /// What was told to all peers.
 #[derive(Debug, Default)]
-pub(super) struct Heartbeats(BTreeMap<NodeId, Told>);
+pub(super) struct Heartbeats(BTreeMap<NodeId, Book>);
 
 impl Heartbeats {
     /// A connection is new, or the peer is: tell everything again, now.
     pub(super) fn restart(&mut self, now: Now, core: &mut Core, peer: NodeId) {
         let told = self.0.entry(peer).or_default();
         core.timers.clear(told.due, Timer::Heartbeat(peer));
-        *told = Told {
+        *told = Book {
             due: now.time,
-            ..Told::default()
+            ..Book::default()
         };
         core.timers.set(now.time, Timer::Heartbeat(peer));
     }
@@ -54,7 +55,7 @@ impl Heartbeats {
     ) {
         let told = self.0.entry(peer).or_default();
         told.count += 1;
-        let is_full = told.count <= FULL_FIRST || told.count % FULL_EVERY == 0;
+        let is_full = told.count <= FULL_FIRST || told.count.is_multiple_of(FULL_EVERY);
         told.due = now.time.after(core.limits.heartbeat_every);
         core.timers.set(told.due, Timer::Heartbeat(peer));
         let known = known(core, told, peer, is_full);
@@ -79,7 +80,7 @@ impl Heartbeats {
 }
 
 /// Positions to tell a peer: of the partitions that it holds too.
-fn known(core: &Core, told: &mut Told, peer: NodeId, is_full: bool) -> Vec<Known> {
+fn known(core: &Core, told: &mut Book, peer: NodeId, is_full: bool) -> Vec<Known> {
     let mut all = Vec::new();
     for (partition, replica) in core
         .replicas
@@ -142,7 +143,7 @@ pub(super) fn on_known(
     core: &mut Core,
     from: NodeId,
     known: &[Known],
-    is_full: bool,
+    told: Told,
 ) -> (Vec<PartitionId>, Option<PartitionId>) {
     let mut touched = Vec::new();
     let mut forgotten = None;
@@ -157,11 +158,10 @@ pub(super) fn on_known(
         if known.node == me || !replica.is_replica(known.node) {
             continue;
         }
-        let (node, incarnation, serving) = (known.node, known.incarnation, known.is_serving);
-        if node == from {
-            replica.on_first_hand(node, incarnation, &known.position, serving, is_full);
+        if known.node == from {
+            replica.on_first_hand(known, told);
         } else {
-            replica.on_hearsay(node, incarnation, &known.position, serving);
+            replica.on_hearsay(known);
         }
         touched.push(known.partition);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Answer, KeyspaceId, PartitionId, Query, Row, RowKey};
 
-use super::core::{Core, Origin, Purpose};
+use super::core::{Core, Origin, Purpose, reply};
 use super::machine::Output;
 use super::message::{Outcome, Unavailable};
 
@@ -64,7 +64,7 @@ impl Lists {
     ) {
         let Answer::Scan { rows, next } = answer else {
             if let Some(list) = self.0.remove(&id) {
-                core.reply(
+                reply(
                     outputs,
                     list.request.origin,
                     Outcome::Unavailable(Unavailable::Replicas),
@@ -104,7 +104,7 @@ impl Lists {
         }
         if let Some(list) = self.0.remove(&id) {
             let next = (!is_end).then_some((list.request.index, list.request.after));
-            core.reply(
+            reply(
                 outputs,
                 list.request.origin,
                 Outcome::Page {

@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use crate::model::{
     Actor, Answer, Change, Duration, Effect, Level, Limits, NodeId, PartitionId, PartitionState,
-    Query, Reach, RegionId, Row, RowKey, Time, Wall, WriteOp,
+    Query, Reach, RegionId, Row, RowKey, Ticket, Time, Wall, WriteOp,
 };
 use crate::placement::Placement;
 
-use super::core::{Core, Origin, Purpose, report, send};
+use super::core::{Core, Origin, Purpose, reply, report, send};
 use super::forward::{ForwardRequest, Forwards, Seen};
 use super::heartbeat::{self, Heartbeats};
 use super::list::{ListRequest, Lists};
 use super::message::{Ack, Heartbeat, Lane, Message, Operation, Outcome, Refusal, Unavailable};
+use super::peers::Connection;
 use super::read::{ReadRequest, Reads};
 use super::receiver::Receiver;
 use super::reconcile::{LEAF_ROWS_MAX, Reconciler, Told, is_reasonable, within};
-use super::replica::Replica;
+use super::replica::{self, Replica};
 use super::sender::Sender;
 use super::timers::Timer;
 use super::upkeep;
@@ -27,10 +28,6 @@ use super::write::{WriteRequest, Writes};
 /// Names one request of a client of this node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RequestId(pub u64);
-
-/// Names one change or query that was given to the store.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Ticket(pub u64);
 
 /// The present, as the loop reads it once a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -321,7 +318,7 @@ impl Machine {
                     .core
                     .peers
                     .get(peer)
-                    .is_some_and(|peer| peer.is_connected)
+                    .is_some_and(|peer| peer.connection != Connection::Down)
                 {
                     self.heartbeats.beat(
                         now,
@@ -355,7 +352,7 @@ impl Machine {
             Timer::Write(id) => self.writes.on_deadline(&mut self.core, id, outputs),
             Timer::Read(id) => self.reads.on_deadline(&mut self.core, id, outputs),
             Timer::Hedge(id) => self.reads.on_hedge(&self.core, id, outputs),
-            Timer::Forward(id) => self.forwards.on_deadline(&mut self.core, id, outputs),
+            Timer::Forward(id) => self.forwards.on_deadline(id, outputs),
         }
     }
 
@@ -383,10 +380,8 @@ impl Machine {
         deadline: Time,
         outputs: &mut Vec<Output>,
     ) {
+        let requests = self.requests();
         let core = &mut self.core;
-        let refused = |outcome: Outcome, core: &Core, outputs: &mut Vec<Output>| {
-            core.reply(outputs, origin, outcome)
-        };
         let (keyspace, partition) = match &operation {
             Operation::Get { key } | Operation::Write { key, .. } => {
                 (key.keyspace, core.partition(key))
@@ -402,19 +397,25 @@ impl Machine {
             ),
         };
         let Some(space) = core.placement.keyspace(keyspace) else {
-            return refused(Outcome::Refused(Refusal::NoKeyspace), core, outputs);
+            return reply(outputs, origin, Outcome::Refused(Refusal::NoKeyspace));
         };
         let level = level.unwrap_or(space.consistency);
         if !space.regions.contains(&core.region) {
-            return refused(Outcome::Refused(Refusal::KeyspaceElsewhere), core, outputs);
+            return reply(
+                outputs,
+                origin,
+                Outcome::Refused(Refusal::KeyspaceElsewhere),
+            );
         }
         if let Some(refusal) = refusal(&core.limits, &operation, level) {
-            return refused(Outcome::Refused(refusal), core, outputs);
+            return reply(outputs, origin, Outcome::Refused(refusal));
         }
-        if self.writes.len() + self.reads.len() + self.lists.len() + self.forwards.len()
-            >= core.limits.requests_max
-        {
-            return refused(Outcome::Unavailable(Unavailable::Overloaded), core, outputs);
+        if requests >= core.limits.requests_max {
+            return reply(
+                outputs,
+                origin,
+                Outcome::Unavailable(Unavailable::Overloaded),
+            );
         }
         if core
             .replicas
@@ -433,7 +434,7 @@ impl Machine {
                     self.forwards.start(now, core, request, outputs);
                 }
                 Origin::Peer(..) => {
-                    refused(Outcome::Unavailable(Unavailable::Replicas), core, outputs);
+                    reply(outputs, origin, Outcome::Unavailable(Unavailable::Replicas));
                 }
             }
             return;
@@ -488,7 +489,7 @@ impl Machine {
             return;
         }
         match message {
-            Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, heartbeat, outputs),
+            Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, &heartbeat, outputs),
             Message::Wants(wants) => {
                 for want in wants {
                     self.sender.on_want(&self.core, from, want);
@@ -496,7 +497,7 @@ impl Machine {
             }
             Message::Append(append) => {
                 self.receiver
-                    .on_append(now, &mut self.core, from, append, outputs)
+                    .on_append(now, &mut self.core, from, append, outputs);
             }
             Message::Acks(acks) => {
                 for ack in acks {
@@ -537,11 +538,11 @@ impl Machine {
                     .on_summary(&mut self.core, id, from, summary, outputs);
             }
             Message::Rows { id, rows } => {
-                let told = Told::Rows(rows.clone());
-                if !self
-                    .reconciler
-                    .on_told(now, &mut self.core, from, id, told, outputs)
-                {
+                if self.reconciler.waits_for(from, id) {
+                    let told = Told::Rows(rows);
+                    self.reconciler
+                        .on_told(now, &mut self.core, from, id, told, outputs);
+                } else {
                     let row = rows.into_iter().next().flatten();
                     self.reads.on_row(&mut self.core, id, from, row, outputs);
                 }
@@ -605,7 +606,13 @@ impl Machine {
         }
     }
 
-    fn on_heartbeat(&mut self, now: Now, from: NodeId, beat: Heartbeat, outputs: &mut Vec<Output>) {
+    fn on_heartbeat(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        beat: &Heartbeat,
+        outputs: &mut Vec<Output>,
+    ) {
         let heard = self.core.peers.on_heartbeat(
             now.time,
             from,
@@ -618,8 +625,12 @@ impl Machine {
             self.sender.on_peer_lost(from);
             self.heartbeats.restart(now, &mut self.core, from);
         }
-        let (touched, forgotten) =
-            heartbeat::on_known(&mut self.core, from, &beat.known, beat.is_full);
+        let told = if beat.is_full {
+            replica::Told::All
+        } else {
+            replica::Told::Changes
+        };
+        let (touched, forgotten) = heartbeat::on_known(&mut self.core, from, &beat.known, told);
         if let Some(partition) = forgotten {
             report(outputs, Report::Amnesia(partition));
         }
@@ -715,23 +726,21 @@ impl Machine {
 
     fn on_staged(&mut self, now: Now, ticket: Ticket, effect: Effect, outputs: &mut Vec<Output>) {
         let core = &mut self.core;
-        match core.tickets.get(&ticket).cloned() {
+        // Taken out and put back, for a piece of log is too much to copy.
+        let purpose = core.tickets.remove(&ticket);
+        match &purpose {
             Some(Purpose::Write(id)) => {
                 self.writes
-                    .on_staged(core, &mut self.sender, id, &effect, outputs)
+                    .on_staged(core, &mut self.sender, *id, &effect, outputs);
             }
-            Some(Purpose::Append(from, append)) => {
-                self.receiver.on_staged(
-                    now,
-                    core,
-                    &mut self.sender,
-                    from,
-                    &append,
-                    &effect,
-                    outputs,
-                );
+            Some(Purpose::Append(arrival)) => {
+                self.receiver
+                    .on_staged(now, core, &mut self.sender, arrival, &effect, outputs);
             }
             Some(_) | None => {}
+        }
+        if let Some(purpose) = purpose {
+            self.core.tickets.insert(ticket, purpose);
         }
         self.staged.insert(ticket, effect);
     }
@@ -759,8 +768,9 @@ impl Machine {
                     self.writes.on_durable(core, partition, item.n, outputs);
                 }
             }
-            Purpose::Append(from, append) => {
-                self.receiver.on_durable(now, core, from, &append, effect);
+            Purpose::Append(arrival) => {
+                self.receiver.on_durable(now, core, &arrival, effect);
+                let append = &arrival.append;
                 self.sender.touch(append.partition, append.actor);
             }
             Purpose::ReadRepair(id) if is_applied => {
@@ -778,7 +788,7 @@ impl Machine {
                 self.reconciler.on_mended(now, core, partition, outputs);
             }
             Purpose::Mend(partition) => self.reconciler.abandon(partition),
-            Purpose::Raise(partition, position) => {
+            Purpose::Raise(partition, position) if is_applied => {
                 if let Some(replica) = core.replicas.get_mut(&partition) {
                     replica.on_raised(now.wall, &position);
                 }
@@ -791,20 +801,21 @@ impl Machine {
                     actor,
                     to,
                 } = effect
+                    && let Some(replica) = core.replicas.get_mut(&partition)
                 {
-                    if let Some(replica) = core.replicas.get_mut(&partition) {
-                        let trimmed = replica.trimmed.entry(actor).or_default();
-                        *trimmed = (*trimmed).max(to);
-                    }
+                    let trimmed = replica.trimmed.entry(actor).or_default();
+                    *trimmed = (*trimmed).max(to);
                 }
             }
-            Purpose::Serve(partition) => {
+            Purpose::Serve(partition) if is_applied => {
                 if let Some(replica) = core.replicas.get_mut(&partition) {
                     replica.is_serving = true;
                 }
                 report(outputs, Report::Serving(partition));
             }
             Purpose::ReadRepair(_)
+            | Purpose::Raise(..)
+            | Purpose::Serve(_)
             | Purpose::PeerRepair { .. }
             | Purpose::Read(_)
             | Purpose::List(_)

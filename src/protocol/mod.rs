@@ -23,7 +23,7 @@ mod view;
 mod write;
 
 pub use machine::{
-    Config, Input, Machine, Now, Output, PeerView, RegionView, Report, RequestId, Ticket, View,
+    Config, Input, Machine, Now, Output, PeerView, RegionView, Report, RequestId, View,
 };
 pub use message::{
     Ack, Append, Heartbeat, Known, Lane, Mark, Message, Operation, Outcome, Refusal, Unavailable,

@@ -8,13 +8,22 @@ use crate::model::{Duration, Incarnation, NodeId, RegionId, Time};
 /// Sequence numbers whose sending time is remembered, to judge an echo; beyond it an echo is worthless.
 const ECHOES_MAX: usize = 64;
 
+/// The connection to a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Connection {
+    /// There is none.
+    Down,
+    /// Nothing was heard on it yet.
+    New,
+    /// It carries heartbeats.
+    Heard,
+}
+
 /// One peer.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) region: RegionId,
-    pub(super) is_connected: bool,
-    /// Nothing was heard on the present connection yet.
-    is_new: bool,
+    pub(super) connection: Connection,
     pub(super) is_up: bool,
     /// Its incarnation, by its last heartbeat.
     pub(super) incarnation: Option<Incarnation>,
@@ -40,8 +49,7 @@ impl Peer {
     fn new(region: RegionId) -> Self {
         Self {
             region,
-            is_connected: false,
-            is_new: true,
+            connection: Connection::Down,
             is_up: false,
             incarnation: None,
             heard: 0,
@@ -73,7 +81,7 @@ impl Peer {
 
     fn is_heard(&self, now: Time, silence_max: Duration) -> bool {
         let fresh = |at: Option<Time>| at.is_some_and(|at| now.since(at) < silence_max);
-        self.is_connected && fresh(self.heard_at) && fresh(self.echoed_at)
+        self.connection != Connection::Down && fresh(self.heard_at) && fresh(self.echoed_at)
     }
 }
 
@@ -115,10 +123,9 @@ impl Peers {
 
     pub(super) fn on_connected(&mut self, node: NodeId) {
         if let Some(peer) = self.map.get_mut(&node) {
-            peer.is_connected = true;
             // A node may come back with its numbers begun anew; within a connection they only rise.
             peer.heard = 0;
-            peer.is_new = true;
+            peer.connection = Connection::New;
         }
     }
 
@@ -127,7 +134,7 @@ impl Peers {
         let Some(peer) = self.map.get_mut(&node) else {
             return false;
         };
-        peer.is_connected = false;
+        peer.connection = Connection::Down;
         peer.heard_at = None;
         peer.echoed_at = None;
         std::mem::take(&mut peer.is_up)
@@ -151,10 +158,12 @@ impl Peers {
         } else {
             sequence <= peer.heard
         };
-        if !peer.is_new && is_older {
+        if peer.connection == Connection::Heard && is_older {
             return None;
         }
-        peer.is_new = false;
+        if peer.connection == Connection::New {
+            peer.connection = Connection::Heard;
+        }
         if is_reborn {
             peer.heard = 0;
         }

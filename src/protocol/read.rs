@@ -7,7 +7,7 @@ use crate::model::{
     Answer, Change, Duration, Level, NodeId, PartitionId, Query, Row, RowKey, Summary, Time,
 };
 
-use super::core::{Core, Counter, Origin, Purpose, send};
+use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::machine::{Now, Output};
 use super::message::{Lane, Message, Outcome, Unavailable};
 use super::quorum::{Kind, Quorum};
@@ -79,7 +79,7 @@ impl Reads {
         );
         if !quorum.is_met(|node| core.is_serving(replica, node)) {
             core.count(Counter::ReadsUnavailable, 1);
-            core.reply(
+            reply(
                 outputs,
                 request.origin,
                 Outcome::Unavailable(Unavailable::Replicas),
@@ -159,10 +159,12 @@ impl Reads {
             let row = rows.into_iter().next().flatten();
             read.said.insert(core.me, row.as_ref().map(Row::summary));
             read.own = Some(row);
-            self.settle(core, id, outputs);
         } else {
+            // Our own row cannot be read: we do not count, and the others are asked.
+            read.own = Some(None);
             self.on_hedge(core, id, outputs);
         }
+        self.settle(core, id, outputs);
     }
 
     /// A replica told its summary.
@@ -221,11 +223,11 @@ impl Reads {
         from: NodeId,
         outputs: &mut Vec<Output>,
     ) {
-        if let Some(read) = self.0.get_mut(&id) {
-            if matches!(read.stage, Stage::Fetching(asked) if asked == from) {
-                read.said.remove(&from);
-                read.stage = Stage::Asking;
-            }
+        if let Some(read) = self.0.get_mut(&id)
+            && matches!(read.stage, Stage::Fetching(asked) if asked == from)
+        {
+            read.said.remove(&from);
+            read.stage = Stage::Asking;
         }
         self.on_hedge(core, id, outputs);
     }
@@ -262,7 +264,7 @@ impl Reads {
         };
         core.timers.clear(read.hedge_at, Timer::Hedge(id));
         core.count(Counter::ReadsUnavailable, 1);
-        core.reply(
+        reply(
             outputs,
             read.request.origin,
             Outcome::Unavailable(Unavailable::Deadline),
@@ -286,7 +288,8 @@ impl Reads {
             })
             .max();
         let mine = own.as_ref().map(Row::summary);
-        let is_same = read.said.values().all(|summary| *summary == mine);
+        let is_same =
+            read.said.contains_key(&core.me) && read.said.values().all(|summary| *summary == mine);
         let row = own.clone();
         match (newest, row) {
             _ if is_same => {
@@ -345,7 +348,7 @@ impl Reads {
         core.timers.clear(read.request.deadline, Timer::Read(id));
         core.timers.clear(read.hedge_at, Timer::Hedge(id));
         core.count(Counter::ReadsOk, 1);
-        core.reply(outputs, read.request.origin, Outcome::Read(row));
+        reply(outputs, read.request.origin, Outcome::Read(row));
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Actor, Change, Duration, Effect, NodeId, PartitionId, Reach, Time};
 
-use super::core::{Core, Counter, Purpose, report, send};
+use super::core::{Arrival, Core, Counter, Purpose, report, send};
 use super::machine::{Now, Output, Report};
 use super::message::{Ack, Append, Lane, Mark, Message, Want};
 use super::recent::Piece;
@@ -46,6 +46,8 @@ pub(super) struct Receiver {
     sources: BTreeMap<Log, Source>,
     behind: BTreeMap<Log, Behind>,
     acks: BTreeMap<(NodeId, Log), Ack>,
+    /// Nodes whose clocks were reported as ahead; taken out when a change of theirs is applied.
+    ahead: BTreeSet<NodeId>,
 }
 
 impl Receiver {
@@ -203,7 +205,7 @@ impl Receiver {
             complete_from: append.complete_from,
             items: append.items.clone(),
         };
-        core.change(outputs, Purpose::Append(from, append), change);
+        core.change(outputs, Purpose::Append(Arrival { from, append }), change);
     }
 
     /// The door decided on a piece.
@@ -212,11 +214,11 @@ impl Receiver {
         now: Now,
         core: &mut Core,
         sender: &mut Sender,
-        from: NodeId,
-        append: &Append,
+        arrival: &Arrival,
         effect: &Effect,
         outputs: &mut Vec<Output>,
     ) {
+        let Arrival { from, append } = arrival;
         let log = (append.partition, append.actor);
         match effect {
             Effect::Appended { reach, .. } => {
@@ -225,6 +227,7 @@ impl Receiver {
                 };
                 let before = replica.staged(append.actor);
                 replica.stage(append.actor, *reach);
+                self.ahead.remove(&append.actor.node);
                 sender.touch(append.partition, append.actor);
                 if reach.applied <= before {
                     return;
@@ -241,13 +244,15 @@ impl Receiver {
                 };
                 sender.recent.push(append.partition, append.actor, piece);
             }
-            Effect::Gap { .. } => self.rewind(now, core, from, log, outputs),
+            Effect::Gap { .. } => self.rewind(now, core, *from, log, outputs),
             Effect::Early { .. } => {
                 core.count(Counter::ClockAhead, 1);
                 if let Some(source) = self.sources.get_mut(&log) {
                     source.rewind_after = now.time.after(AHEAD_PAUSE);
                 }
-                report(outputs, Report::ClockAhead(append.actor.node));
+                if self.ahead.insert(append.actor.node) {
+                    report(outputs, Report::ClockAhead(append.actor.node));
+                }
             }
             Effect::Written { .. }
             | Effect::Repaired { .. }
@@ -262,10 +267,10 @@ impl Receiver {
         &mut self,
         now: Now,
         core: &mut Core,
-        from: NodeId,
-        append: &Append,
+        arrival: &Arrival,
         effect: Effect,
     ) {
+        let Arrival { from, append } = arrival;
         let Effect::Appended {
             partition,
             actor,
@@ -281,8 +286,8 @@ impl Receiver {
         };
         let before = replica.position.reach(actor).applied.max(append.from);
         replica.reach(now.wall, actor, reach);
-        self.acknowledge(core, from, (partition, actor), before, newer);
-        self.pass_on(core, (partition, actor), from);
+        self.acknowledge(core, *from, (partition, actor), before, newer);
+        self.pass_on(core, (partition, actor), *from);
     }
 
     /// A neighbour has a log on its disk: tell the source that the region is that far.

@@ -72,6 +72,16 @@ impl Recent {
             .collect();
     }
 
+    /// Whether what follows `after` in a log is kept.
+    pub(super) fn holds(&self, partition: PartitionId, actor: Actor, after: u64) -> bool {
+        let log = self.logs.get(&(partition, actor));
+        log.and_then(VecDeque::front)
+            .is_some_and(|first| first.from <= after)
+            && log
+                .and_then(VecDeque::back)
+                .is_some_and(|last| after < last.to)
+    }
+
     /// What follows `after` in a log, up to `upto` and about `bytes_max`; nothing if it is not kept.
     pub(super) fn read(
         &self,

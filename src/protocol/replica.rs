@@ -7,14 +7,33 @@ use crate::model::{
     Actor, Incarnation, NodeId, PartitionId, PartitionState, Position, Reach, RegionId, Time, Wall,
 };
 
+use super::message::Known;
+
 /// A replica elsewhere, as far as it is known.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Other {
     pub(super) incarnation: Incarnation,
     pub(super) position: Position,
     pub(super) is_serving: bool,
-    /// Whether it told us itself since we started (not by a third node).
-    pub(super) is_first_hand: bool,
+}
+
+impl Other {
+    fn new(known: &Known) -> Self {
+        Self {
+            incarnation: known.incarnation,
+            position: known.position.clone(),
+            is_serving: known.is_serving,
+        }
+    }
+}
+
+/// How much of what it knows a node has told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Told {
+    /// All of it.
+    All,
+    /// What has changed.
+    Changes,
 }
 
 /// A watermark that came, and when.
@@ -146,11 +165,11 @@ impl Replica {
     pub(super) fn reach(&mut self, wall: Wall, actor: Actor, reach: Reach) {
         self.position.raise(actor, reach);
         self.stage(actor, reach);
-        if let Some((n, micros)) = self.pending_marks.get(&actor).copied() {
-            if self.position.reach(actor).complete >= n {
-                self.pending_marks.remove(&actor);
-                self.on_mark(wall, actor, n, micros);
-            }
+        if let Some((n, micros)) = self.pending_marks.get(&actor).copied()
+            && self.position.reach(actor).complete >= n
+        {
+            self.pending_marks.remove(&actor);
+            self.on_mark(wall, actor, n, micros);
         }
     }
 
@@ -193,68 +212,36 @@ impl Replica {
         self.marks.get(&actor).copied()
     }
 
-    /// Takes in what a replica says of itself. Returns whether it is a new life of it.
-    pub(super) fn on_first_hand(
-        &mut self,
-        node: NodeId,
-        incarnation: Incarnation,
-        position: &Position,
-        is_serving: bool,
-        is_full: bool,
-    ) -> bool {
+    /// Takes in what a replica says of itself: all of it, or what has changed.
+    pub(super) fn on_first_hand(&mut self, known: &Known, told: Told) {
+        let node = known.node;
         let is_new = self
             .others
             .get(&node)
-            .is_none_or(|other| other.incarnation != incarnation);
+            .is_none_or(|other| other.incarnation != known.incarnation);
         if is_new {
-            let other = Other {
-                incarnation,
-                position: position.clone(),
-                is_serving,
-                is_first_hand: true,
-            };
-            self.others.insert(node, other);
-        } else if let Some(other) = self.others.get_mut(&node) {
-            other.position.join(position);
-            other.is_serving = is_serving;
-            other.is_first_hand = true;
-        }
-        if is_new {
+            self.others.insert(node, Other::new(known));
             self.targets.remove(&node);
+        } else if let Some(other) = self.others.get_mut(&node) {
+            other.position.join(&known.position);
+            other.is_serving = known.is_serving;
         }
-        if is_full && self.neighbours.contains(&node) && !self.is_serving {
-            self.targets.entry(node).or_insert_with(|| position.clone());
+        if told == Told::All && self.neighbours.contains(&node) && !self.is_serving {
+            self.targets
+                .entry(node)
+                .or_insert_with(|| known.position.clone());
         }
-        is_new
     }
 
     /// Takes in what a third node says of a replica; the word of an older life counts for nothing.
-    pub(super) fn on_hearsay(
-        &mut self,
-        node: NodeId,
-        incarnation: Incarnation,
-        position: &Position,
-        is_serving: bool,
-    ) {
-        let known = self
-            .others
-            .get(&node)
-            .map(|other| (other.incarnation, other.is_first_hand));
-        match known {
-            Some((known, _)) if known == incarnation => {
-                if let Some(other) = self.others.get_mut(&node) {
-                    other.position.join(position);
-                }
+    pub(super) fn on_hearsay(&mut self, known: &Known) {
+        match self.others.get_mut(&known.node) {
+            Some(other) if other.incarnation == known.incarnation => {
+                other.position.join(&known.position);
             }
-            Some((known, _)) if known > incarnation => {}
+            Some(other) if other.incarnation > known.incarnation => {}
             Some(_) | None => {
-                let other = Other {
-                    incarnation,
-                    position: position.clone(),
-                    is_serving,
-                    is_first_hand: false,
-                };
-                self.others.insert(node, other);
+                self.others.insert(known.node, Other::new(known));
             }
         }
     }
@@ -359,6 +346,19 @@ mod tests {
         )
     }
 
+    fn known(node: u32, incarnation: u64, position: Position) -> Known {
+        Known {
+            node: NodeId(node),
+            incarnation: Incarnation(incarnation),
+            partition: PartitionId {
+                keyspace: KeyspaceId(1),
+                index: 0,
+            },
+            position,
+            is_serving: true,
+        }
+    }
+
     fn replica(own: u64) -> Replica {
         let partition = PartitionId {
             keyspace: KeyspaceId(1),
@@ -378,30 +378,30 @@ mod tests {
     fn stable_is_what_a_quorum_holds() {
         let mut replica = replica(9);
         assert_eq!(replica.stable(actor(1)), 0);
-        replica.on_first_hand(NodeId(2), Incarnation(2), &at(4), true, true);
+        replica.on_first_hand(&known(2, 2, at(4)), Told::All);
         assert_eq!(replica.stable(actor(1)), 4);
-        replica.on_first_hand(NodeId(3), Incarnation(3), &at(7), true, true);
+        replica.on_first_hand(&known(3, 3, at(7)), Told::All);
         assert_eq!(replica.stable(actor(1)), 7);
     }
 
     #[test]
     fn the_floor_falls_when_a_replica_is_reborn_empty() {
         let mut replica = replica(9);
-        replica.on_first_hand(NodeId(2), Incarnation(2), &at(9), true, true);
-        replica.on_first_hand(NodeId(3), Incarnation(3), &at(5), true, true);
+        replica.on_first_hand(&known(2, 2, at(9)), Told::All);
+        replica.on_first_hand(&known(3, 3, at(5)), Told::All);
         assert_eq!(replica.floor(NodeId(1)).get(&actor(1)), Some(&5));
-        replica.on_first_hand(NodeId(3), Incarnation(4), &Position::default(), false, true);
+        replica.on_first_hand(&known(3, 4, Position::default()), Told::All);
         assert_eq!(replica.floor(NodeId(1)).get(&actor(1)), None);
-        replica.on_hearsay(NodeId(3), Incarnation(3), &at(9), true);
+        replica.on_hearsay(&known(3, 3, at(9)));
         assert_eq!(replica.floor(NodeId(1)).get(&actor(1)), None);
     }
 
     #[test]
     fn a_new_replica_serves_only_after_it_has_what_every_neighbour_had() {
         let mut replica = replica(0);
-        replica.on_first_hand(NodeId(2), Incarnation(2), &at(0), true, true);
+        replica.on_first_hand(&known(2, 2, at(0)), Told::All);
         assert!(!replica.has_caught_up());
-        replica.on_first_hand(NodeId(3), Incarnation(3), &at(5), true, true);
+        replica.on_first_hand(&known(3, 3, at(5)), Told::All);
         assert!(!replica.has_caught_up());
         replica.reach(
             Wall(0),

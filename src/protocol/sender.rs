@@ -271,15 +271,16 @@ impl Sender {
             }
         }
         let bytes_max = core.limits.batch_bytes_max;
+        let is_kept = self.recent.holds(id.partition, id.actor, stream.sent);
+        if is_kept && stream.is_catching_up && !stream.in_flight.is_empty() {
+            // On another lane it would overtake what is under way.
+            return false;
+        }
         if let Some(piece) = self
             .recent
             .read(id.partition, id.actor, stream.sent, head, bytes_max)
         {
             let is_end = piece.to == staged;
-            if stream.is_catching_up && !stream.in_flight.is_empty() {
-                // On another lane it would overtake what is under way.
-                return false;
-            }
             stream.is_catching_up = false;
             if id.actor.node != core.me && !is_local {
                 core.count(Counter::Relayed, 1);

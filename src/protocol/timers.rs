@@ -9,9 +9,9 @@ use super::sender::StreamId;
 /// What is due.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Timer {
-    /// A heartbeat to a peer, and a look at who fell silent.
+    /// A heartbeat to a peer.
     Heartbeat(NodeId),
-    /// Choose sources anew.
+    /// See who fell silent, choose sources anew, begin to serve.
     Sources,
     /// Trim logs, collect tombstones.
     Upkeep,

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::model::{Actor, Change, PartitionId, Position};
 
-/// Rounds of upkeep after which tombstones are looked for though no floor has risen.
-const COLLECT_ROUNDS: u32 = 30;
-
 use super::core::{Core, Purpose};
 use super::machine::Output;
 use super::replica::{Collecting, Replica};
+
+/// Rounds of upkeep after which tombstones are looked for though no floor has risen.
+const COLLECT_ROUNDS: u32 = 30;
 
 /// Lets partitions serve that have caught up with their region.
 pub(super) fn serve(core: &mut Core, outputs: &mut Vec<Output>) {

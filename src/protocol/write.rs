@@ -11,7 +11,7 @@ use crate::model::{
     WriteOp,
 };
 
-use super::core::{Core, Counter, Origin, Purpose};
+use super::core::{Core, Counter, Origin, Purpose, reply};
 use super::machine::Output;
 use super::message::{Ack, Outcome, Unavailable, Unknown};
 use super::quorum::{Kind, Quorum};
@@ -32,8 +32,8 @@ pub(super) struct WriteRequest {
 /// Where a write stands.
 #[derive(Debug)]
 enum Stage {
-    /// Given to the door.
-    Stamping,
+    /// Given to the door, for the first time or again.
+    Stamping { is_first: bool },
     /// Stamped; waiting for disks.
     Waiting {
         n: u64,
@@ -84,15 +84,12 @@ impl Writes {
         );
         if !quorum.is_met(|node| core.is_live(node)) {
             core.count(Counter::WritesUnavailable, 1);
-            core.reply(
+            reply(
                 outputs,
                 request.origin,
                 Outcome::Unavailable(Unavailable::Replicas),
             );
             return;
-        }
-        if request.level == Level::UnsafeOne {
-            core.count(Counter::WritesUnsafe, 1);
         }
         let id = core.id();
         core.timers.set(request.deadline, Timer::Write(id));
@@ -103,7 +100,7 @@ impl Writes {
                 request,
                 partition,
                 quorum,
-                stage: Stage::Stamping,
+                stage: Stage::Stamping { is_first: true },
             },
         );
         core.change(
@@ -129,11 +126,16 @@ impl Writes {
         let Effect::Written { partition, item } = effect else {
             if let Some(write) = self.writes.remove(&id) {
                 core.timers.clear(write.request.deadline, Timer::Write(id));
-                core.reply(
-                    outputs,
-                    write.request.origin,
-                    Outcome::Unavailable(Unavailable::Overloaded),
-                );
+                // Stamped again, its first stamp may be seen; else nothing happened.
+                let outcome = match write.stage {
+                    Stage::Stamping { is_first: true } => {
+                        Outcome::Unavailable(Unavailable::Overloaded)
+                    }
+                    Stage::Stamping { is_first: false } | Stage::Waiting { .. } => {
+                        Outcome::Unknown(Unknown::Acknowledgements)
+                    }
+                };
+                reply(outputs, write.request.origin, outcome);
             }
             return;
         };
@@ -226,7 +228,7 @@ impl Writes {
             self.waiting.remove(&(write.partition, n));
         }
         core.count(Counter::WritesUnknown, 1);
-        core.reply(
+        reply(
             outputs,
             write.request.origin,
             Outcome::Unknown(Unknown::Acknowledgements),
@@ -277,7 +279,7 @@ impl Writes {
         }
         self.waiting.remove(&(write.partition, n));
         if newer > summary.timestamp {
-            write.stage = Stage::Stamping;
+            write.stage = Stage::Stamping { is_first: false };
             let change = Change::Write {
                 key: write.request.key.clone(),
                 op: write.request.op.clone(),
@@ -290,7 +292,7 @@ impl Writes {
         if let Some(write) = self.writes.remove(&id) {
             core.timers.clear(write.request.deadline, Timer::Write(id));
             core.count(Counter::WritesOk, 1);
-            core.reply(outputs, write.request.origin, Outcome::Written(summary));
+            reply(outputs, write.request.origin, Outcome::Written(summary));
         }
     }
 }

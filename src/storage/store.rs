@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
+use crate::model::Ticket;
 use crate::model::{Answer, Change, DigestNode, Duration, Effect, PartitionId, Query, Time, Wall};
-use crate::protocol::Ticket;
 
 use super::queue::{Limit, Queue};
 use super::stats::Counters;

@@ -6,8 +6,8 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::mpsc::Sender;
 
+use crate::model::Ticket;
 use crate::model::{Answer, Change, Duration, Query, Time};
-use crate::protocol::Ticket;
 
 use super::queue::{Limit, Queue};
 use super::stats::Counters;

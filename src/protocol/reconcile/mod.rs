@@ -271,11 +271,11 @@ impl Reconciler {
                 };
                 self.divergence.insert((region, partition), session.rows);
                 // What differed is looked at again soon, so that a mended difference does not stand for long.
-                if session.rows > 0 {
-                    if let Some(replica) = core.replicas.get_mut(&partition) {
-                        replica.reconcile_turn = replica.reconcile_turn.wrapping_sub(1);
-                        replica.reconciled_at = now.time;
-                    }
+                if session.rows > 0
+                    && let Some(replica) = core.replicas.get_mut(&partition)
+                {
+                    replica.reconcile_turn = replica.reconcile_turn.wrapping_sub(1);
+                    replica.reconciled_at = now.time;
                 }
             }
         }
@@ -294,9 +294,21 @@ impl Reconciler {
         let Some(session) = self.sessions.get_mut(&partition) else {
             return;
         };
+        if matches!(answer, Answer::Unreadable { .. }) {
+            // What we cannot read we cannot compare: the position must not be raised over it.
+            self.sessions.remove(&partition);
+            return;
+        }
         let spent = session.on_half(core, partition, half, answer, outputs);
         self.spend(core, spent);
         self.advance(now, core, partition, outputs);
+    }
+
+    /// Whether a question of ours to a peer has this id.
+    pub(super) fn waits_for(&self, from: NodeId, id: u64) -> bool {
+        self.sessions
+            .values()
+            .any(|session| session.peer == from && session.waits_for(id))
     }
 
     /// A peer told something; says whether the id was one of ours.

@@ -206,11 +206,11 @@ impl Session {
     ) -> usize {
         match (half, answer) {
             (Half::Compare(at), Answer::Digest { position, hashes }) => {
-                if let Step::Digest { id, mine, .. } = &mut self.step {
-                    if *id == at {
-                        *mine = Some((position, hashes));
-                        self.compare_digests();
-                    }
+                if let Step::Digest { id, mine, .. } = &mut self.step
+                    && *id == at
+                {
+                    *mine = Some((position, hashes));
+                    self.compare_digests();
                 }
                 0
             }
@@ -222,16 +222,16 @@ impl Session {
                     more,
                 },
             ) => {
-                if let Step::Leaf { id, mine, .. } = &mut self.step {
-                    if *id == at {
-                        *mine = Some(listing(position, rows, more));
-                        self.compare_listings(core, partition, outputs);
-                    }
+                if let Step::Leaf { id, mine, .. } = &mut self.step
+                    && *id == at
+                {
+                    *mine = Some(listing(position, rows, more));
+                    self.compare_listings(core, partition, outputs);
                 }
                 0
             }
             (Half::Push(at), Answer::Rows(rows)) => self.give(core, at, rows, outputs),
-            // An unreadable row or block: the scrub's business, not ours; this step is over.
+            // An answer to another question; an unreadable one ends the session before it comes here.
             (
                 Half::Compare(_) | Half::Push(_),
                 Answer::Unreadable { .. }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{COUNT, WALL, key, options, put};
+use crate::model::Ticket;
 use crate::model::{Actor, Answer, Query, Row, Time, Wall};
-use crate::protocol::Ticket;
 use crate::storage::{Clock, Door, Fjall, Store, StoreEvent, StoreOptions};
 
 const FOLDER: &str = "STERNA_TEST_CRASH_FOLDER";

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 
 use super::{COUNT, WALL, key, options, put};
+use crate::model::Ticket;
 use crate::model::{Answer, Duration, Effect, Query, Time, Wall};
-use crate::protocol::Ticket;
 use crate::storage::{
     Batch, Clock, Engine, Error, Memory, MemoryDisk, MemorySnapshot, Snapshot, Space, Store,
     StoreEvent, StoreOptions,
