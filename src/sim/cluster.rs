@@ -11,7 +11,7 @@ use fastrand::Rng;
 use crate::model::{Duration, KeyspaceId, Level, Limits, NodeId, RegionId, RowKey};
 use crate::placement::{Keyspace, Link, LinkShape, MergePolicy, Node, Placement, Region, Topology};
 
-use super::faults::Kind;
+use super::kinds::Kind;
 
 /// A node of the cluster by its place in [`Cluster::nodes`].
 pub(crate) type NodeIndex = usize;

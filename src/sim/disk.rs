@@ -18,6 +18,9 @@ use super::Bug;
 /// The ticket of changes that a planted bug makes.
 pub(crate) const FORGED: Ticket = Ticket(u64::MAX);
 
+/// The rows of a partition.
+pub(crate) type Rows = BTreeMap<RowKey, Row>;
+
 /// Where a batch stands.
 #[derive(Debug)]
 enum Phase {
@@ -63,9 +66,6 @@ pub(crate) struct Disk {
     queue: VecDeque<(Ticket, Change)>,
     phase: Phase,
 }
-
-/// All rows of a partition, and the root of its digest.
-pub(crate) type Dump = (BTreeMap<RowKey, Row>, u128);
 
 impl Disk {
     /// An empty disk.
@@ -171,7 +171,7 @@ impl Disk {
 
     /// All rows of a partition, tombstones included, and the root of its digest; nothing if the door is
     /// closed or the partition is not here.
-    pub(crate) fn dump(&self, partition: PartitionId) -> Result<Option<Dump>, Error> {
+    pub(crate) fn dump(&self, partition: PartitionId) -> Result<Option<(Rows, u128)>, Error> {
         let Some(reader) = self.door.as_ref().map(Door::reader) else {
             return Ok(None);
         };

@@ -10,8 +10,11 @@ mod clock;
 mod cluster;
 mod connections;
 mod disk;
+mod drive;
 mod faults;
 mod history;
+mod kinds;
+mod looks;
 mod messages;
 mod network;
 mod node;
@@ -23,8 +26,8 @@ pub mod wan;
 mod world;
 
 pub use check::Violation;
-pub use faults::{Kind, Tally};
 pub use history::{Action, Ending, History, Record, Seen};
+pub use kinds::{Kind, Tally};
 pub use run::{Options, Outcomes, Report, run};
 
 /// A bug planted in the harness, to prove that the checkers find it.

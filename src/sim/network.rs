@@ -10,7 +10,7 @@ use fastrand::Rng;
 use crate::protocol::{Lane, Message};
 
 use super::cluster::{Cluster, NodeIndex, Profile};
-use super::faults::{Kind, Tally};
+use super::kinds::{Kind, Tally};
 
 /// A message on its way.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use crate::protocol::{Config, Input, Machine, Now, RequestId};
 use super::clock::Clock;
 use super::cluster::NodeIndex;
 use super::disk::{Disk, FORGED, Loss};
-use super::faults::Kind;
+use super::kinds::Kind;
 use super::world::{Event, World};
 
 /// Where in its work a node will crash.
@@ -189,6 +189,17 @@ impl World {
         self.look_at_pairs_of(index);
     }
 
+    /// A node crashes and starts again after a while.
+    pub(crate) fn kill(&mut self, index: NodeIndex, is_synced: bool) {
+        if self.life_of(index).is_none() {
+            return;
+        }
+        self.crash(index, is_synced);
+        let most = if self.rng.bool() { 300_000 } else { 4_000_000 };
+        let at = self.now + self.rng.u64(20_000..=most);
+        self.schedule(at, Event::Start { node: index });
+    }
+
     /// A node stops as it should.
     pub(crate) fn stop(&mut self, index: NodeIndex) {
         let Some(node) = self.nodes.get_mut(index) else {
@@ -235,7 +246,13 @@ impl World {
         let lies = node.disk.lies();
         let staged = without_forged(staged);
         let (extra, armed) = (node.sync_extra, node.armed);
+        let positions = if lies {
+            node.disk.positions()
+        } else {
+            Vec::new()
+        };
         self.checks.on_staged(&staged);
+        self.checks.on_believed(index, &positions);
         let profile = &self.cluster.profile;
         let mut sync = self.rng.u64(50..=profile.sync_micros_max) + extra;
         if self.faults_on && super::network::happens(&mut self.rng, profile.slow_sync_ppm) {

@@ -7,8 +7,8 @@ use crate::model::{PartitionId, Position, RegionId, Row, RowKey};
 use super::Bug;
 use super::check::{self, Dump, Violation};
 use super::clients::Task;
-use super::faults::Tally;
 use super::history::Ending;
+use super::kinds::Tally;
 use super::world::World;
 
 /// Nodes may take so long to serve before faults begin, in microseconds.

@@ -12,12 +12,14 @@ fn run_seed(seed: u64, bug: Option<Bug>) -> Report {
 
 /// Fixed seeds that must stay clean.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=20;
+/// Seeds that once failed: a read that went on while what it had seen was collected.
+const ONCE_FAILED: [u64; 1] = [30_265];
 /// A planted bug must be found within so many seeds.
 const SEEDS_TO_FIND: u64 = 200;
 
 #[test]
 fn fixed_seeds_are_clean() {
-    for seed in SEEDS {
+    for seed in SEEDS.chain(ONCE_FAILED) {
         let report = run_seed(seed, None);
         assert_eq!(report.violation, None, "seed {seed}");
     }
@@ -51,7 +53,7 @@ fn find(bug: Bug, checks: &[&str]) {
 
 #[test]
 fn acknowledging_before_the_sync_is_found() {
-    find(Bug::AckBeforeSync, &["durable", "reads", "stable"]);
+    find(Bug::AckBeforeSync, &["durable", "reads"]);
 }
 
 #[test]

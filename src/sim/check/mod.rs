@@ -103,7 +103,6 @@ impl Checks {
     /// A node's disk was replaced.
     pub(crate) fn on_wiped(&mut self, node: NodeIndex) {
         self.prefix.wiped(node);
-        self.stable.wiped(node);
     }
 
     /// A store decided changes.
@@ -121,6 +120,13 @@ impl Checks {
         for (partition, position) in positions {
             let result = self.prefix.synced(node, *partition, position);
             self.hold("prefix", result);
+            self.stable.durable(node, *partition, position);
+        }
+    }
+
+    /// A node believes that it has synced this; its disk may lie.
+    pub(crate) fn on_believed(&mut self, node: NodeIndex, positions: &[(PartitionId, Position)]) {
+        for (partition, position) in positions {
             self.stable.durable(node, *partition, position);
         }
     }

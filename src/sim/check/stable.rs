@@ -8,7 +8,8 @@ use crate::placement::Placement;
 use crate::protocol::Message;
 use crate::sim::cluster::{Cluster, NodeIndex};
 
-/// How far each node has each actor's log on disk, and how far a quorum of its region ever had it.
+/// How far each node ever had each actor's log on disk, and how far a quorum of its region had. A disk that is
+/// lost later takes nothing back: the acknowledgement was given, and nobody can know.
 #[derive(Debug)]
 pub(super) struct Stable {
     placement: Arc<Placement>,
@@ -36,9 +37,11 @@ impl Stable {
         for (actor, reach) in &position.0 {
             let at = (partition, *actor);
             let applied = self.applied.entry(at).or_default();
-            if applied.insert(node, reach.applied) == Some(reach.applied) {
+            let best = applied.entry(node).or_default();
+            if reach.applied <= *best {
                 continue;
             }
+            *best = reach.applied;
             let Some(region) = self.placement.region_of(actor.node) else {
                 continue;
             };
@@ -49,15 +52,6 @@ impl Stable {
             let mark = quorum_mark(reached.collect());
             let best = self.marks.entry(at).or_default();
             *best = mark.max(*best);
-        }
-    }
-
-    /// A node's disk was replaced.
-    pub(super) fn wiped(&mut self, node: NodeIndex) {
-        if let Some(node) = self.nodes.get(node) {
-            for applied in self.applied.values_mut() {
-                applied.remove(node);
-            }
         }
     }
 
@@ -97,6 +91,45 @@ fn quorum_mark(mut reached: Vec<u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Incarnation, Reach};
+    use crate::protocol::Append;
+    use crate::sim::cluster;
+
+    #[test]
+    fn a_piece_that_leaves_its_region_too_early_is_found() {
+        let cluster = (0..)
+            .map(|seed| cluster::random(&mut fastrand::Rng::with_seed(seed)))
+            .find(|cluster| 2 <= cluster.topology.regions.len())
+            .unwrap();
+        let partition = cluster.placement.partitions_of(cluster.nodes[0].0)[0];
+        let index = |node: NodeId| cluster.index_of(node).unwrap();
+        let regions = cluster.placement.regions(partition);
+        let (home, away) = (&regions[0].1, &regions[1].1);
+        let actor = Actor {
+            node: home[0],
+            incarnation: Incarnation(1),
+        };
+        let message = Message::Append(Append {
+            partition,
+            actor,
+            from: 0,
+            to: 3,
+            complete_from: None,
+            mark_micros: None,
+            items: Vec::new(),
+        });
+        let mut stable = Stable::new(&cluster);
+        let leaves = (index(home[0]), index(away[0]));
+        assert!(stable.sent(leaves, &message).is_err());
+        let reach = Reach {
+            applied: 3,
+            complete: 3,
+        };
+        for node in home {
+            stable.durable(index(*node), partition, &Position([(actor, reach)].into()));
+        }
+        assert!(stable.sent(leaves, &message).is_ok());
+    }
 
     #[test]
     fn a_majority_makes_a_mark() {

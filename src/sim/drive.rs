@@ -1,0 +1,271 @@
+//! Driving a node: inputs go into its machine, and what the machine says is carried out.
+//!
+//! Nothing is decided here but when things arrive. A node may be killed between two outputs of one step.
+
+use crate::model::Ticket;
+use crate::model::{Answer, NodeId, Query};
+use crate::protocol::{Input, Lane, Message, Outcome, Output, Report, RequestId};
+
+use super::cluster::NodeIndex;
+use super::messages;
+use super::network::Parcel;
+use super::node::Armed;
+use super::world::{Event, World};
+
+impl World {
+    /// Lets a node's disk stage soon.
+    pub(crate) fn schedule_stage(&mut self, node: NodeIndex, life: u32) {
+        let at = self.now + self.rng.u64(1..=100);
+        self.schedule(at, Event::Stage { node, life });
+    }
+
+    /// Lets a node's timer ring when its machine wants it.
+    pub(crate) fn schedule_wake(&mut self, index: NodeIndex) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(index) else {
+            return;
+        };
+        let life = node.life;
+        let Some(running) = node.running.as_mut() else {
+            return;
+        };
+        let deadline = running.machine.next_deadline().0;
+        // What comes close together is taken in together, as the node's loop does.
+        let gathers = now + self.rng.u64(1..=60);
+        let at = deadline.saturating_sub(running.time_offset).max(gathers);
+        if running.wake_at.is_none_or(|wake| at < wake) {
+            running.wake_at = Some(at);
+            self.schedule(at, Event::Wake { node: index, life });
+        }
+    }
+
+    pub(crate) fn on_wake(&mut self, index: NodeIndex, life: u32) {
+        let now = self.now;
+        let Some(node) = self.live(index, life) else {
+            return;
+        };
+        if let Some(running) = node.running.as_mut() {
+            if running.wake_at.is_none_or(|wake| now < wake) {
+                return;
+            }
+            running.wake_at = None;
+        }
+        self.step(index, Input::Tick);
+    }
+
+    /// Steps a node's machine and carries out what it says.
+    pub(crate) fn step(&mut self, index: NodeIndex, input: Input) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(index) else {
+            return;
+        };
+        let (at, life) = (node.now(now), node.life);
+        let Some(running) = node.running.as_mut() else {
+            return;
+        };
+        let mut outputs = Vec::new();
+        running.machine.step(at, input, &mut outputs);
+        let mut crash_after = None;
+        if node.armed == Some(Armed::AmidOutputs) && 1 < outputs.len() {
+            crash_after = Some(self.rng.usize(0..outputs.len()));
+        }
+        for (place, output) in outputs.into_iter().enumerate() {
+            if crash_after == Some(place) {
+                return self.kill(index, false);
+            }
+            if self.life_of(index) != Some(life) {
+                return;
+            }
+            self.carry_out(index, life, output);
+        }
+        self.schedule_wake(index);
+    }
+
+    fn carry_out(&mut self, index: NodeIndex, life: u32, output: Output) {
+        let now = self.now;
+        match output {
+            Output::Send { to, lane, message } => self.send(index, to, lane, message),
+            Output::Change { ticket, change } => {
+                self.trace.note(now, [20, index as u64, ticket.0], || {
+                    format!("n{index} changes {ticket:?}: {change:?}")
+                });
+                let Some(node) = self.live(index, life) else {
+                    return;
+                };
+                if node.disk.push(ticket, change) {
+                    self.schedule_stage(index, life);
+                }
+            }
+            Output::Query { ticket, query } => {
+                let is_early = self.rng.bool();
+                let at = now + self.rng.u64(1..=300);
+                let Some(node) = self.live(index, life) else {
+                    return;
+                };
+                let answer = if is_early {
+                    node.disk.answer(&query)
+                } else {
+                    None
+                };
+                let node = index;
+                self.schedule(
+                    at,
+                    Event::Answered {
+                        node,
+                        life,
+                        ticket,
+                        query,
+                        answer,
+                    },
+                );
+            }
+            Output::Reply { id, outcome } => self.reply(index, id, outcome),
+            Output::Report(report) => self.report(index, &report),
+        }
+    }
+
+    fn send(&mut self, from: NodeIndex, to: NodeId, lane: Lane, message: Message) {
+        let now = self.now;
+        let Some(to) = self.cluster.index_of(to) else {
+            return self.fail(
+                "bounds",
+                format!("node {from} sends to a stranger: {message:?}"),
+            );
+        };
+        self.checks.on_sent(now, (from, to), &message);
+        self.check_now();
+        let (Some(generation), Some(from_life)) =
+            (self.known_connection(from, to), self.life_of(from))
+        else {
+            return;
+        };
+        let Some(to_life) = self.nodes.get(to).map(|node| node.life) else {
+            return;
+        };
+        let message = if self.cluster.profile.is_encoded {
+            match messages::through_bytes(&message) {
+                Some(read) => read,
+                None => return self.fail("coding", format!("does not come back: {message:?}")),
+            }
+        } else {
+            message
+        };
+        let facts = [9, (from * 1000 + to) as u64, lane as u64];
+        self.trace.note(now, facts, || {
+            format!("n{from} -> n{to} {lane:?}: {message:?}")
+        });
+        let log_bytes = messages::log_bytes_of(&message);
+        let parcel = Parcel {
+            from,
+            to,
+            from_life,
+            to_life,
+            generation,
+            lane,
+            message,
+            is_replay: false,
+            log_bytes,
+        };
+        let profile = &self.cluster.profile;
+        let arrivals = self
+            .network
+            .send(now, &mut self.rng, profile, &mut self.tally, parcel);
+        self.checks
+            .on_in_flight((from, to), self.network.log_bytes(from, to));
+        self.check_now();
+        self.schedule_arrivals(arrivals);
+    }
+
+    /// Lets parcels arrive.
+    pub(crate) fn schedule_arrivals(&mut self, arrivals: Vec<(u64, Parcel)>) {
+        for (at, parcel) in arrivals {
+            self.schedule(at, Event::Deliver(Box::new(parcel)));
+        }
+    }
+
+    pub(crate) fn on_deliver(&mut self, parcel: Parcel) {
+        self.network.arrived(&parcel);
+        let Parcel {
+            from,
+            to,
+            generation,
+            ..
+        } = parcel;
+        if self.life_of(to) != Some(parcel.to_life) {
+            return;
+        }
+        match self.known_connection(to, from) {
+            Some(known) if known == generation => {}
+            Some(known) if generation < known => {
+                let same_sender = self.life_of(from) == Some(parcel.from_life);
+                if !(parcel.is_replay && same_sender) {
+                    return;
+                }
+            }
+            // The connection stands, but the receiver has not been told: it hears of it first.
+            Some(_) | None => {
+                let current = self.network.pair(from, to).connection;
+                if current.is_none_or(|current| current.generation != generation) {
+                    return;
+                }
+                self.on_connected(to, from, generation);
+            }
+        }
+        let facts = [10, (from * 1000 + to) as u64, parcel.lane as u64];
+        self.trace.note(self.now, facts, || {
+            format!("n{to} <- n{from} {:?}", messages::name_of(&parcel.message))
+        });
+        if let Some(from) = self.id_of(from) {
+            let message = parcel.message;
+            self.step(to, Input::Message { from, message });
+        }
+    }
+
+    pub(crate) fn on_answered(
+        &mut self,
+        index: NodeIndex,
+        life: u32,
+        ticket: Ticket,
+        (query, answer): (&Query, Option<Answer>),
+    ) {
+        let Some(node) = self.live(index, life) else {
+            return;
+        };
+        if let Some(answer) = answer.or_else(|| node.disk.answer(query)) {
+            self.step(index, Input::Answered { ticket, answer });
+        }
+    }
+
+    fn reply(&mut self, index: NodeIndex, id: RequestId, outcome: Outcome) {
+        let running = self
+            .nodes
+            .get_mut(index)
+            .and_then(|node| node.running.as_mut());
+        match running.and_then(|running| running.requests.remove(&id)) {
+            Some(op) => self.on_reply(op, outcome),
+            None => self.fail(
+                "answers",
+                format!("n{index} answers {id:?}, which nobody asked"),
+            ),
+        }
+    }
+
+    fn report(&mut self, index: NodeIndex, report: &Report) {
+        let name = match report {
+            Report::PeerUp(_) => "peer up",
+            Report::PeerDown(_) => "peer down",
+            Report::ClockAhead(_) => "clock ahead",
+            Report::Serving(_) => "serving",
+            Report::Reconciling(..) => "reconciling",
+            Report::Reconciled { .. } => "reconciled",
+            Report::Amnesia(_) => "amnesia",
+        };
+        self.tally.saw(name);
+        let facts = [11, index as u64, name.len() as u64];
+        self.trace
+            .note(self.now, facts, || format!("n{index} reports {report:?}"));
+        if let Report::Amnesia(_) = report {
+            self.kill(index, false);
+        }
+    }
+}
