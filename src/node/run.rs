@@ -103,11 +103,11 @@ impl Loop {
         let has_room = self.state.changes.len() + self.state.queries.len() < HELD_MAX;
         tokio::select! {
             biased;
+            () = stop.cancelled(), if is_open => Event::Stop,
             // A channel may be closed (a network without peers has nobody to speak of): then it is not looked at.
             Some(event) = self.store_events.recv() => Event::Store(event),
             Some(event) = self.net_events.recv(), if has_room => Event::Net(event),
             Some(call) = self.calls.recv(), if has_room && is_open => Event::Call(call),
-            () = stop.cancelled(), if is_open => Event::Stop,
             () = tokio::time::sleep_until(deadline) => Event::Due,
         }
     }

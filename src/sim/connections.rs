@@ -149,6 +149,14 @@ impl World {
         running.peers.get(peer).copied().flatten()
     }
 
+    /// Whether every node knows of a connection to every other.
+    pub(crate) fn is_connected(&self) -> bool {
+        let count = self.nodes.len();
+        (0..count).all(|node| {
+            (0..count).all(|peer| node == peer || self.known_connection(node, peer).is_some())
+        })
+    }
+
     fn know_connection(&mut self, node: NodeIndex, peer: NodeIndex, known: Option<u64>) -> bool {
         let running = self
             .nodes

@@ -97,6 +97,16 @@ impl SimNode {
     }
 }
 
+impl SimNode {
+    /// Whether it runs and hears every peer.
+    pub(crate) fn hears_all(&self, now: u64) -> bool {
+        let at = self.now(now);
+        self.running.as_ref().is_some_and(|running| {
+            running.machine.view(at).peers.iter().all(|peer| peer.is_up)
+        })
+    }
+}
+
 impl World {
     /// A node starts on what its disk holds.
     pub(crate) fn on_start(&mut self, index: NodeIndex) {

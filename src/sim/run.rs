@@ -128,8 +128,14 @@ fn unrest(world: &World, window: u64) -> Result<(), (&'static str, String)> {
     if world.clients.iter().any(|client| !client.is_idle()) {
         return Err(("answers", "clients wait".to_owned()));
     }
+    if !world.is_connected() {
+        return Err(("quiet", "nodes are not connected".to_owned()));
+    }
     for (index, node) in world.nodes.iter().enumerate() {
-        if !node.is_serving(world.now) {
+        if !node.hears_all(world.now) {
+            return Err(("quiet", format!("n{index} does not hear all its peers")));
+        }
+        if world.is_paused(index) || !node.is_serving(world.now) {
             return Err(("quiet", format!("n{index} does not serve")));
         }
     }
