@@ -24,17 +24,19 @@ pub(crate) struct Pair {
     received: mpsc::Receiver<NetEvent>,
 }
 
-/// Messages with a value each.
-pub(crate) fn messages(count: u64, value: &Bytes) -> Vec<Message> {
+/// Messages with a value of so many bytes each, which do not compress.
+pub(crate) fn messages(count: u64, bytes: usize, chance: &mut fastrand::Rng) -> Vec<Message> {
     let actor = Actor {
         node: NodeId(1),
         incarnation: Incarnation(2),
     };
-    let message = |n| {
+    let mut message = |n| {
+        let mut value = vec![0; bytes];
+        chance.fill(&mut value);
         let row = Row::Register(Version {
             timestamp: Timestamp::ZERO,
             dot: Dot { actor, n },
-            value: Some(value.clone()),
+            value: Some(Bytes::from(value)),
         });
         let key = RowKey::plain(KeyspaceId(7), Bytes::from_static(b"key"));
         Message::Repair {
@@ -42,7 +44,7 @@ pub(crate) fn messages(count: u64, value: &Bytes) -> Vec<Message> {
             rows: vec![(key, row)],
         }
     };
-    (0..count).map(message).collect()
+    (0..count).map(&mut message).collect()
 }
 
 async fn connected(events: &mut mpsc::Receiver<NetEvent>) {
