@@ -72,7 +72,14 @@ fn forms(criterion: &mut Criterion) {
     both(criterion, "row of 1 KiB", &row(1));
     both(criterion, "append of 1 row", &append(1));
     both(criterion, "append of 100 rows", &append(100));
-    both(criterion, "short message", &Message::Repaired { id: 9, is_kept: true });
+    both(
+        criterion,
+        "short message",
+        &Message::Repaired {
+            id: 9,
+            is_kept: true,
+        },
+    );
 }
 
 criterion_group!(benches, forms);

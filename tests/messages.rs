@@ -225,7 +225,7 @@ fn reads() -> Vec<(&'static str, Message)> {
         ("rows", rows),
         ("cannot read", Message::CannotRead { id: 9 }),
         ("repair", repair),
-        ("repaired", Message::Repaired { id: 9 }),
+        ("repaired", Message::Repaired { id: 9, is_kept: true }),
     ]
 }
 

@@ -179,10 +179,9 @@ fn imports_name_what_they_import() {
             .enumerate()
             .filter(|(_, line)| line.contains("::*"))
         {
-            let is_test =
-                tests.is_some_and(|start| start < index)
-                    || source.path.contains("/tests/")
-                    || !source.path.starts_with("src/");
+            let is_test = tests.is_some_and(|start| start < index)
+                || source.path.contains("/tests/")
+                || !source.path.starts_with("src/");
             let is_usual = matches!(line.trim(), "use super::*;" | "use proptest::prelude::*;");
             if !(is_test && is_usual) {
                 wrong.push(format!("{}:{}: glob import", source.path, index + 1));
