@@ -225,7 +225,13 @@ fn reads() -> Vec<(&'static str, Message)> {
         ("rows", rows),
         ("cannot read", Message::CannotRead { id: 9 }),
         ("repair", repair),
-        ("repaired", Message::Repaired { id: 9, is_kept: true }),
+        (
+            "repaired",
+            Message::Repaired {
+                id: 9,
+                is_kept: true,
+            },
+        ),
     ]
 }
 

@@ -41,7 +41,7 @@ pub struct DevArgs {
     /// The topology file
     #[arg(long, default_value = "regions/local.toml", value_name = "FILE")]
     pub topology: PathBuf,
-    /// Where the nodes keep their data: a folder for each node in it [default: data/<cluster>]
+    /// Where the nodes keep their data: a folder for each node in it [default: data/CLUSTER]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Seed of the emulated links' chance

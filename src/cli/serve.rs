@@ -36,7 +36,7 @@ pub struct ServeArgs {
     /// The folder for its data
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// The folder with ca.pem, <node>.pem and <node>.key
+    /// The folder with ca.pem, ID.pem and ID.key
     #[arg(long, value_name = "DIR")]
     pub certs: PathBuf,
     /// Shape what this node sends to other regions by the file's links, as if they were far away

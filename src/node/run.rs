@@ -16,6 +16,7 @@ use crate::placement::Topology;
 use crate::protocol::{Input, Machine, Operation, Outcome, Output, Report, RequestId, Unavailable};
 use crate::storage::{Store, StoreEvent};
 
+use super::distrust::Distrust;
 use super::handle::{Call, Shared};
 
 /// Events taken before the machine is asked to send.
@@ -42,6 +43,8 @@ pub(super) struct Loop {
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) shared: Arc<Shared>,
     pub(super) state: State,
+    /// Stands while the data folder is known to be an old copy that has not caught up.
+    pub(super) distrust: Distrust,
 }
 
 /// What the loop itself holds.
@@ -194,7 +197,13 @@ impl Loop {
                 Output::Change { ticket, change } => self.state.changes.push((ticket, change)),
                 Output::Query { ticket, query } => self.state.queries.push((ticket, query)),
                 Output::Reply { id, outcome } => self.reply(id, outcome),
-                Output::Report(report) => tell(&self.shared.topology, self.shared.node, &report),
+                Output::Report(report) => {
+                    tell(&self.shared.topology, self.shared.node, &report);
+                    if matches!(report, Report::Amnesia(_)) {
+                        self.distrust.set();
+                        std::process::abort();
+                    }
+                }
             }
         }
     }
@@ -241,7 +250,11 @@ impl Loop {
         let now = self.shared.clock.now();
         if now.time.since(self.state.viewed) >= VIEW_EVERY {
             self.state.viewed = now.time;
-            self.shared.view.store(Arc::new(self.machine.view(now)));
+            let view = self.machine.view(now);
+            if view.serving == view.partitions {
+                self.distrust.clear();
+            }
+            self.shared.view.store(Arc::new(view));
             self.shared.store_stats.store(Arc::new(self.store.stats()));
         }
     }
@@ -305,7 +318,6 @@ fn tell(topology: &Topology, me: NodeId, report: &Report) {
                 "peers hold changes that this node made and its disk does not know: an old copy of the data folder \
                  was put in place. Stopping; the next start takes a new incarnation and catches up"
             );
-            std::process::abort();
         }
     }
 }

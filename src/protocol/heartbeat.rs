@@ -152,7 +152,9 @@ pub(super) fn on_known(
         let Some(replica) = core.replicas.get_mut(&known.partition) else {
             continue;
         };
-        if known.position.reach(actor).complete > replica.staged(actor) {
+        // Only a replica's own word counts: hearsay could stop every node of the cluster.
+        let is_own_word = known.node == from && replica.is_replica(from);
+        if is_own_word && known.position.reach(actor).complete > replica.staged(actor) {
             forgotten = Some(known.partition);
         }
         if known.node == me || !replica.is_replica(known.node) {

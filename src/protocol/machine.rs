@@ -25,6 +25,9 @@ use super::upkeep;
 use super::view;
 use super::write::{WriteRequest, Writes};
 
+/// The longest that an operation of a peer may be held, whatever it asks for.
+const FORWARD_MAX: Duration = Duration::from_mins(1);
+
 /// Names one request of a client of this node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RequestId(pub u64);
@@ -517,7 +520,9 @@ impl Machine {
                 if !self.seen.is_new(from, id) {
                     return;
                 }
-                let deadline = now.time.after(Duration::from_micros(micros_left));
+                let deadline = now
+                    .time
+                    .after(Duration::from_micros(micros_left).min(FORWARD_MAX));
                 self.on_operation(
                     now,
                     Origin::Peer(from, id),

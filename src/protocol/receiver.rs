@@ -181,6 +181,10 @@ impl Receiver {
         let Some(replica) = core.replicas.get_mut(&append.partition) else {
             return;
         };
+        // Nobody but we can add to our own log.
+        if append.actor == core.actor {
+            return;
+        }
         let log = (append.partition, append.actor);
         if let Some(micros) = append.mark_micros {
             replica.on_mark(now.wall, append.actor, append.to, micros);
@@ -230,6 +234,11 @@ impl Receiver {
                 self.ahead.remove(&append.actor.node);
                 sender.touch(append.partition, append.actor);
                 if reach.applied <= before {
+                    return;
+                }
+                if reach.complete < reach.applied {
+                    // A piece that passes over something must not be handed on as if it were whole.
+                    sender.recent.forget(append.partition, append.actor);
                     return;
                 }
                 let piece = Piece {
@@ -341,7 +350,12 @@ impl Receiver {
             applied,
             newer: Vec::new(),
         });
-        ack.from = ack.from.min(from);
+        // Numbers in between came from another source, which was told what was newer.
+        ack.from = if from > ack.applied {
+            from
+        } else {
+            ack.from.min(from)
+        };
         ack.reached = reached;
         ack.applied = applied;
         ack.newer.extend(newer);

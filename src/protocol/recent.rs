@@ -64,6 +64,13 @@ impl Recent {
         }
     }
 
+    /// Drops what is kept of a log.
+    pub(super) fn forget(&mut self, partition: PartitionId, actor: Actor) {
+        if let Some(log) = self.logs.remove(&(partition, actor)) {
+            self.bytes -= log.iter().map(Piece::size).sum::<usize>();
+        }
+    }
+
     fn rebuild_order(&mut self) {
         self.order = self
             .logs

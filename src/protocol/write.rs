@@ -174,11 +174,15 @@ impl Writes {
         ack: &Ack,
         outputs: &mut Vec<Output>,
     ) {
-        if ack.from >= ack.applied {
+        // A piece may pass over a number whose row stands again under a greater one; only what the replica is
+        // complete up to is certainly on its disk.
+        let complete = ack.reached.iter().find(|(node, _)| *node == from);
+        let held = complete.map_or(0, |(_, n)| ack.applied.min(*n));
+        if ack.from >= held {
             self.settle_all(core, ack.partition, outputs);
             return;
         }
-        let range = (ack.partition, ack.from + 1)..=(ack.partition, ack.applied);
+        let range = (ack.partition, ack.from + 1)..=(ack.partition, held);
         let ids: Vec<(u64, u64)> = self
             .waiting
             .range(range)
@@ -278,7 +282,8 @@ impl Writes {
             return;
         }
         self.waiting.remove(&(write.partition, n));
-        if newer > summary.timestamp {
+        // Equal timestamps are told apart by the dot, and the replica said that its own wins.
+        if newer >= summary.timestamp {
             write.stage = Stage::Stamping { is_first: false };
             let change = Change::Write {
                 key: write.request.key.clone(),
