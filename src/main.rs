@@ -20,8 +20,13 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("STERNA_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("sterna=info,warn"));
+    // A cluster in one process would say everything nine times.
+    let usual = if matches!(cli.command, Command::Dev(_)) {
+        "sterna=warn,warn"
+    } else {
+        "sterna=info,warn"
+    };
+    let filter = EnvFilter::try_from_env("STERNA_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -194,7 +194,7 @@ impl Session {
             peer.close();
             return Ended::Stopped;
         }
-        tracing::info!(peer = peer.info.name, address = %connection.remote_address(), "connected");
+        tracing::debug!(peer = peer.info.name, address = %connection.remote_address(), "connected");
         let mut tasks = self.start(peer, inbox);
         let ended = tokio::select! {
             () = stop.cancelled() => {
@@ -238,7 +238,14 @@ fn on_task_ended(
     };
     // What the connection itself says tells more than the stream that met its end.
     match connection.close_reason() {
+        // A peer that says farewell, and an end of our own making, are no news for an operator.
+        Some(reason @ (ConnectionError::ApplicationClosed(_) | ConnectionError::LocallyClosed)) => {
+            tracing::debug!(peer = peer.info.name, %reason, "connection closed");
+        }
         Some(reason) => tracing::warn!(peer = peer.info.name, %reason, "connection lost"),
+        None if matches!(error, SessionError::NobodyListens) => {
+            tracing::debug!(peer = peer.info.name, %error, "connection closed");
+        }
         None => tracing::warn!(peer = peer.info.name, %error, "connection closed"),
     }
     connection.close(CLOSE_MISBEHAVED, error.to_string().as_bytes());
