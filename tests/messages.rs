@@ -251,7 +251,8 @@ fn reconciliation() -> Vec<(&'static str, Message)> {
     let leaf_ask = Message::LeafAsk {
         id: 9,
         partition: PARTITION,
-        leaf: 4095,
+        first: 17,
+        last: 4095,
         after: Some(key()),
     };
     let leaf_tell = Message::LeafTell {

@@ -209,12 +209,14 @@ pub enum Query {
         /// The nodes; none of them a leaf.
         nodes: Vec<DigestNode>,
     },
-    /// Summaries of the rows of one leaf, tombstones included.
+    /// Summaries of the rows of some leaves, tombstones included.
     Leaf {
         /// The partition.
         partition: PartitionId,
-        /// The leaf.
-        leaf: u16,
+        /// The first leaf.
+        first: u16,
+        /// The last one.
+        last: u16,
         /// Rows after this one.
         after: Option<RowKey>,
         /// At most so many rows.

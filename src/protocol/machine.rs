@@ -578,12 +578,14 @@ impl Machine {
             Message::LeafAsk {
                 id,
                 partition,
-                leaf,
+                first,
+                last,
                 after,
             } => {
                 let query = Query::Leaf {
                     partition,
-                    leaf,
+                    first,
+                    last,
                     after,
                     rows_max: LEAF_ROWS_MAX,
                 };

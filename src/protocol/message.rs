@@ -323,14 +323,16 @@ pub enum Message {
         /// In the order asked.
         hashes: Vec<Vec<u128>>,
     },
-    /// Summaries of the rows of a leaf, please.
+    /// Summaries of the rows of some leaves, please.
     LeafAsk {
         /// The asker's id.
         id: u64,
         /// The partition.
         partition: PartitionId,
-        /// The leaf.
-        leaf: u16,
+        /// The first leaf.
+        first: u16,
+        /// The last one.
+        last: u16,
         /// After this row.
         after: Option<RowKey>,
     },

@@ -115,11 +115,11 @@ pub(super) fn partition_rows(partition: PartitionId, count: u16) -> Span {
     }
 }
 
-/// The rows of a leaf of a partition's digest.
-pub(super) fn leaf_rows(partition: PartitionId, count: u16, leaf: u16) -> Span {
+/// The rows of some leaves of a partition's digest, from `first` to `last`.
+pub(super) fn leaf_rows(partition: PartitionId, count: u16, first: u16, last: u16) -> Span {
     Span {
-        from: leaf_from(partition, count, leaf),
-        to: leaf_to(partition, count, leaf),
+        from: leaf_from(partition, count, first),
+        to: leaf_to(partition, count, last),
     }
 }
 
@@ -308,7 +308,7 @@ mod tests {
             let stored = row(&key);
             let partition = key.partition(count);
             let leaf = key.token.leaf_index(count, DIGEST_LEAVES);
-            for span in [partition_rows(partition, count), leaf_rows(partition, count, leaf)] {
+            for span in [partition_rows(partition, count), leaf_rows(partition, count, leaf, leaf)] {
                 prop_assert!(span.from <= stored);
                 prop_assert!(span.to.is_none_or(|to| stored < to));
             }
@@ -331,13 +331,13 @@ mod tests {
             keyspace: KeyspaceId(u32::MAX),
             index: 6,
         };
-        assert_eq!(leaf_rows(partition, 7, DIGEST_LEAVES - 1).to, None);
+        assert_eq!(leaf_rows(partition, 7, 0, DIGEST_LEAVES - 1).to, None);
         let before = PartitionId {
             index: 5,
             ..partition
         };
         assert_eq!(
-            leaf_rows(before, 7, DIGEST_LEAVES - 1).to,
+            leaf_rows(before, 7, 0, DIGEST_LEAVES - 1).to,
             Some(leaf_rows(partition, 7, 0).from)
         );
     }

@@ -71,10 +71,11 @@ impl<S: Snapshot> Reader<S> {
             Query::Digest { partition, nodes } => self.digest(*partition, nodes),
             Query::Leaf {
                 partition,
-                leaf,
+                first,
+                last,
                 after,
                 rows_max,
-            } => self.leaf(*partition, *leaf, after.as_ref(), *rows_max),
+            } => self.leaves(*partition, (*first, *last), after.as_ref(), *rows_max),
             Query::Scan {
                 partition,
                 after,
@@ -245,18 +246,18 @@ impl<S: Snapshot> Reader<S> {
         })
     }
 
-    fn leaf(
+    fn leaves(
         &self,
         partition: PartitionId,
-        leaf: u16,
+        (first, last): (u16, u16),
         after: Option<&RowKey>,
         rows_max: usize,
     ) -> Result<Answer, Unreadable> {
-        if leaf >= DIGEST_LEAVES {
+        if first > last || last >= DIGEST_LEAVES {
             return Err(Unreadable("there is no such leaf in a digest"));
         }
         let (snapshot, position): (S, Position) = self.view(partition, Partition::position)?;
-        let span = keys::leaf_rows(partition, self.partition_count, leaf);
+        let span = keys::leaf_rows(partition, self.partition_count, first, last);
         let rows_max = rows_max.clamp(1, ROWS_MAX);
         let mut rows = Vec::new();
         let mut more = false;

@@ -14,11 +14,13 @@ use super::compare::{Difference, Listing, compare};
 use super::{Half, Mode, Told, listing};
 
 /// Nodes of the digest tree asked for at once.
-const NODES_MAX: usize = 16;
-/// Summaries in one page of a leaf.
-pub(in crate::protocol) const LEAF_ROWS_MAX: usize = 256;
+const NODES_MAX: usize = 64;
+/// Summaries in one page of a listing.
+pub(in crate::protocol) const LEAF_ROWS_MAX: usize = 1024;
 /// Rows asked for, or given, at once.
-const ROWS_MAX: usize = 32;
+const ROWS_MAX: usize = 512;
+/// Leaves that do not differ and are listed all the same, between two that do.
+const LEAVES_BETWEEN: u16 = 16;
 
 /// Hashes of one side: those of the children of each node asked for.
 type Hashes = (Position, Vec<Vec<u128>>);
@@ -36,7 +38,8 @@ enum Step {
     },
     Leaf {
         id: u64,
-        leaf: u16,
+        first: u16,
+        last: u16,
         mine: Option<Listing>,
         theirs: Option<Listing>,
     },
@@ -65,7 +68,8 @@ pub(super) struct Session {
     pub(super) rows: u64,
     pub(super) active_at: Time,
     nodes: VecDeque<DigestNode>,
-    leaves: VecDeque<(u16, Option<RowKey>)>,
+    /// Leaves that differ: from, to, and after which row.
+    leaves: VecDeque<(u16, u16, Option<RowKey>)>,
     pull: VecDeque<RowKey>,
     push: VecDeque<RowKey>,
     mending: usize,
@@ -170,29 +174,46 @@ impl Session {
             };
             return bytes;
         }
-        if let Some((leaf, after)) = self.leaves.pop_front() {
+        if let Some((first, last, after)) = self.next_leaves() {
             let ask = Message::LeafAsk {
                 id,
                 partition,
-                leaf,
+                first,
+                last,
                 after: after.clone(),
             };
             send(outputs, self.peer, Lane::Reconcile, ask);
             let query = Query::Leaf {
                 partition,
-                leaf,
+                first,
+                last,
                 after,
                 rows_max: LEAF_ROWS_MAX,
             };
             core.query(outputs, own, query);
             self.step = Step::Leaf {
                 id,
-                leaf,
+                first,
+                last,
                 mine: None,
                 theirs: None,
             };
         }
         0
+    }
+
+    /// The next leaves that differ, with equal ones between them: a few summaries more cost less than a
+    /// round trip for every leaf.
+    fn next_leaves(&mut self) -> Option<(u16, u16, Option<RowKey>)> {
+        let (first, mut last, after) = self.leaves.pop_front()?;
+        while let Some((next, end, None)) = self.leaves.front() {
+            if *next > last.saturating_add(LEAVES_BETWEEN) || *next <= last {
+                break;
+            }
+            last = *end;
+            self.leaves.pop_front();
+        }
+        Some((first, last, after))
     }
 
     /// Our own half is there; returns bytes spent.
@@ -306,7 +327,7 @@ impl Session {
             if level < DIGEST_LEVELS {
                 self.nodes.push_back(DigestNode { level, index });
             } else {
-                self.leaves.push_back((index, None));
+                self.leaves.push_back((index, index, None));
             }
         }
         self.step = Step::Ready;
@@ -319,7 +340,8 @@ impl Session {
         outputs: &mut Vec<Output>,
     ) {
         let Step::Leaf {
-            leaf,
+            first,
+            last,
             mine: Some(mine),
             theirs: Some(theirs),
             ..
@@ -347,7 +369,7 @@ impl Session {
             .map(|n| n as u64)
             .sum::<u64>();
         if let Some(after) = next {
-            self.leaves.push_front((*leaf, Some(after)));
+            self.leaves.push_front((*first, *last, Some(after)));
         }
         self.pull.extend(pull);
         self.push.extend(push);

@@ -475,7 +475,8 @@ fn digests_are_asked_from_the_root_down_to_the_leaf() {
     );
     let leaf = Query::Leaf {
         partition,
-        leaf: node.index,
+        first: node.index,
+        last: node.index,
         after: None,
         rows_max: 10,
     };
