@@ -338,7 +338,7 @@ mod tests {
         };
         assert_eq!(
             leaf_rows(before, 7, 0, DIGEST_LEAVES - 1).to,
-            Some(leaf_rows(partition, 7, 0).from)
+            Some(leaf_rows(partition, 7, 0, 0).from)
         );
     }
 }
