@@ -46,6 +46,8 @@ pub(super) struct Receiver {
     sources: BTreeMap<Log, Source>,
     behind: BTreeMap<Log, Behind>,
     acks: BTreeMap<(NodeId, Log), Ack>,
+    /// How far pieces were given to the door that has not decided on them yet.
+    given: BTreeMap<Log, u64>,
     /// Nodes whose clocks were reported as ahead; taken out when a change of theirs is applied.
     ahead: BTreeSet<NodeId>,
 }
@@ -190,7 +192,9 @@ impl Receiver {
             replica.on_mark(now.wall, append.actor, append.to, micros);
         }
         let staged = replica.staged(append.actor);
-        if append.from > staged {
+        // Pieces that follow each other closely wait for the door together.
+        let given = self.given.get(&log).copied().unwrap_or(0).max(staged);
+        if append.from > given {
             core.count(Counter::Gaps, 1);
             self.rewind(now, core, from, log, outputs);
             return;
@@ -201,6 +205,7 @@ impl Receiver {
             self.acknowledge(core, from, log, staged, Vec::new());
             return;
         }
+        self.given.insert(log, given.max(append.to));
         let change = Change::Append {
             partition: append.partition,
             actor: append.actor,
@@ -229,6 +234,13 @@ impl Receiver {
                 let Some(replica) = core.replicas.get_mut(&append.partition) else {
                     return;
                 };
+                if self
+                    .given
+                    .get(&log)
+                    .is_some_and(|given| *given <= reach.applied)
+                {
+                    self.given.remove(&log);
+                }
                 let before = replica.staged(append.actor);
                 replica.stage(append.actor, *reach);
                 self.ahead.remove(&append.actor.node);
@@ -253,8 +265,12 @@ impl Receiver {
                 };
                 sender.recent.push(append.partition, append.actor, piece);
             }
-            Effect::Gap { .. } => self.rewind(now, core, *from, log, outputs),
+            Effect::Gap { .. } => {
+                self.given.remove(&log);
+                self.rewind(now, core, *from, log, outputs);
+            }
             Effect::Early { .. } => {
+                self.given.remove(&log);
                 core.count(Counter::ClockAhead, 1);
                 if let Some(source) = self.sources.get_mut(&log) {
                     source.rewind_after = now.time.after(AHEAD_PAUSE);
@@ -263,11 +279,13 @@ impl Receiver {
                     report(outputs, Report::ClockAhead(append.actor.node));
                 }
             }
+            Effect::Refused { .. } => {
+                self.given.remove(&log);
+            }
             Effect::Written { .. }
             | Effect::Repaired { .. }
             | Effect::Trimmed { .. }
-            | Effect::Done
-            | Effect::Refused { .. } => {}
+            | Effect::Done => {}
         }
     }
 
