@@ -28,6 +28,9 @@ fn row(n: u64) -> Row {
             logical: 0,
         },
         dot: Dot { actor: ACTOR, n },
+        replaced: Timestamp::ZERO,
+        expires: None,
+        after: None,
         value: Some(Bytes::from(vec![7; 1024])),
     })
 }

@@ -10,7 +10,7 @@ use criterion::{
     measurement::WallTime,
 };
 use sterna::model::{
-    Change, KeyspaceId, Limits, NodeId, PartitionId, RowKey, Timestamp, Wall, WriteOp,
+    Change, KeyspaceId, Limits, NodeId, PartitionId, RowKey, Wall, Write, WriteOp,
 };
 use sterna::storage::{Door, Engine, Fjall, MemoryDisk, OpenOptions};
 
@@ -40,11 +40,10 @@ fn changes(chance: &mut fastrand::Rng, count: usize) -> Vec<Change> {
     let mut change = || {
         let mut value = vec![0; VALUE_BYTES];
         chance.fill(&mut value);
-        Change::Write {
-            key: RowKey::plain(KEYSPACE, Bytes::from(chance.u64(..).to_string())),
-            op: WriteOp::Put(Bytes::from(value)),
-            above: Timestamp::ZERO,
-        }
+        Change::Write(Write::new(
+            RowKey::plain(KEYSPACE, Bytes::from(chance.u64(..).to_string())),
+            WriteOp::Put(Bytes::from(value)),
+        ))
     };
     (0..count).map(|_| change()).collect()
 }

@@ -15,6 +15,9 @@ fn row(micros: u64, bytes: usize) -> Row {
     Row::Register(Version {
         timestamp: Timestamp { micros, logical: 0 },
         dot: Dot { actor, n: micros },
+        replaced: Timestamp::ZERO,
+        expires: None,
+        after: None,
         value: Some(Bytes::from(vec![7; bytes])),
     })
 }

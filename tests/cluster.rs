@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sterna::cli::client::Client;
-use sterna::model::{Level, WriteOp};
+use sterna::model::{Level, Write, WriteOp};
 use sterna::protocol::{Operation, Outcome, Refusal, Unavailable};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, interval};
@@ -263,7 +263,7 @@ async fn a_keyspace_of_another_region_is_refused_with_words() {
     let mut key = key("k");
     key.keyspace = home;
     let op = WriteOp::Put(Bytes::from("v"));
-    let write = Operation::Write { key, op };
+    let write = Operation::Write(Box::new(Write::new(key, op)));
     let outcome = cluster.call("us-1", write.clone(), None).await;
     assert_eq!(outcome, Outcome::Refused(Refusal::KeyspaceElsewhere));
     // Only one of the two holds it; the other passes it on.

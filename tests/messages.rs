@@ -50,6 +50,9 @@ fn row(value: Option<&'static str>) -> Row {
     Row::Register(Version {
         timestamp: TIMESTAMP,
         dot: DOT,
+        replaced: Timestamp::ZERO,
+        expires: None,
+        after: None,
         value: value.map(Bytes::from),
     })
 }

@@ -36,6 +36,9 @@ pub(crate) fn messages(count: u64, bytes: usize, chance: &mut fastrand::Rng) -> 
         let row = Row::Register(Version {
             timestamp: Timestamp::ZERO,
             dot: Dot { actor, n },
+            replaced: Timestamp::ZERO,
+            expires: None,
+            after: None,
             value: Some(Bytes::from(value)),
         });
         let key = RowKey::plain(KeyspaceId(7), Bytes::from_static(b"key"));

@@ -75,6 +75,17 @@ pub struct Dot {
     pub n: u64,
 }
 
+impl Dot {
+    /// No change: what has this dot was never written.
+    pub const NONE: Self = Self {
+        actor: Actor {
+            node: NodeId(0),
+            incarnation: Incarnation(0),
+        },
+        n: 0,
+    };
+}
+
 /// The 64-bit hash of a key; rows are stored in token order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Token(pub u64);

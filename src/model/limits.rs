@@ -9,6 +9,12 @@ pub struct Limits {
     pub key_bytes_max: usize,
     /// Longest value in bytes (1 MiB by default, 16 MiB at most: it is held in memory several times).
     pub value_bytes_max: usize,
+    /// Siblings of a row beyond which a client's write without their context is refused; merges never are.
+    pub siblings_max: usize,
+    /// Members or fields that one write may change.
+    pub parts_max: usize,
+    /// How long a retry with the same operation id is sure to be known, and longer while a replica is away.
+    pub operation_window: Duration,
     /// Requests in flight on a node, clients' and passed on.
     pub requests_max: usize,
     /// Bytes of one piece of log or one page of rows.
@@ -39,6 +45,9 @@ impl Default for Limits {
         Self {
             key_bytes_max: 8 << 10,
             value_bytes_max: 1 << 20,
+            siblings_max: 64,
+            parts_max: 1024,
+            operation_window: Duration::from_mins(10),
             requests_max: 4096,
             batch_bytes_max: 256 << 10,
             window_bytes_max: 4 << 20,

@@ -6,7 +6,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, Dot, PartitionId, Position, Row, RowKey, Summary, Timestamp, WriteOp};
+use bytes::Bytes;
+
+use super::{
+    Actor, Collection, Denial, Incarnation, NodeId, PartitionId, Place, Position, Row, RowKey,
+    Summary, Timestamp, Wall, Write,
+};
 
 /// Children of a node of the digest tree.
 pub const DIGEST_FANOUT: u16 = 16;
@@ -49,16 +54,10 @@ impl LogItem {
 /// A change: everything that can happen to the data of a partition.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Change {
-    /// A client's write, coordinated here: gets this node's next dot and a timestamp above `above`, above
-    /// the row's own, and above everything this node's clock has seen.
-    Write {
-        /// The row.
-        key: RowKey,
-        /// What to do to it.
-        op: WriteOp,
-        /// A timestamp known to exist for the row elsewhere; [`Timestamp::ZERO`] if none.
-        above: Timestamp,
-    },
+    /// A client's write, coordinated here: each row that it touches gets this node's next dot and a timestamp
+    /// above the write's own, above the row's, and above everything this node's clock has seen. All of them
+    /// or none; the condition is looked at in the same moment.
+    Write(Write),
     /// A piece of an actor's log from a peer, leading from `from` (exclusive) to `to` (inclusive).
     Append {
         /// The partition.
@@ -86,8 +85,8 @@ pub enum Change {
     Forget {
         /// The row.
         key: RowKey,
-        /// Nothing happens if the row's version is not this one any more.
-        expected: Dot,
+        /// Nothing happens if the row's state (see [`Summary::state`]) is not this one any more.
+        expected: u64,
     },
     /// All rows up to `position` were reconciled with a peer: take over its position, and mark the logs
     /// as trimmed there, for their entries are not here.
@@ -113,8 +112,36 @@ pub enum Change {
         /// The least `complete` of all replicas, by actor.
         floor: BTreeMap<Actor, u64>,
     },
+    /// All that a node did in this incarnation or an earlier one is on every replica: it need not be counted
+    /// any more (see [`Position::retired`]).
+    Retire {
+        /// The partition.
+        partition: PartitionId,
+        /// The node.
+        node: NodeId,
+        /// The last of its incarnations to go.
+        upto: Incarnation,
+    },
+    /// Move the partition's cut of expiry on if rows here have expired by `now`: a write of this node.
+    Expire {
+        /// The partition.
+        partition: PartitionId,
+        /// What has expired before this is due; behind the clock, so that no clock is ahead of it.
+        now: Wall,
+    },
+    /// Take away rows that a clear covers, some at a time.
+    Sweep {
+        /// The partition.
+        partition: PartitionId,
+    },
     /// The partition has caught up with its region: it may serve from now on.
     Serve {
+        /// The partition.
+        partition: PartitionId,
+    },
+    /// Peers hold changes of this node that its disk does not know: the partition may not serve until it has
+    /// caught up.
+    Fence {
         /// The partition.
         partition: PartitionId,
     },
@@ -127,9 +154,12 @@ pub enum Effect {
     Written {
         /// The partition.
         partition: PartitionId,
-        /// The log entry: number in this node's own log, row, and state.
-        item: LogItem,
+        /// The log entries: numbers in this node's own log, dense, with rows and states. None if there was
+        /// nothing to change.
+        items: Vec<LogItem>,
     },
+    /// A write was not done, and will not be.
+    Denied(Denial),
     /// A piece of log was applied (or was known already).
     Appended {
         /// The partition.
@@ -138,8 +168,15 @@ pub enum Effect {
         actor: Actor,
         /// The new marks.
         reach: super::Reach,
-        /// Entries whose row here already held something newer: (n, its timestamp).
+        /// Entries whose register here already held something newer: (n, its timestamp).
         newer: Vec<(u64, Timestamp)>,
+        /// Entries whose register here held something that their writer had not seen, newer or older.
+        crossed: Vec<u64>,
+        /// Entries of this node's own log that came of it: versions of its own that lost to what was applied
+        /// without having been seen, kept where the keyspace asks for it.
+        written: Vec<LogItem>,
+        /// How many of this node's own versions lost so, by the node that won.
+        lost: BTreeMap<NodeId, u64>,
     },
     /// A piece of log began beyond the position here; nothing was applied.
     Gap {
@@ -195,6 +232,55 @@ pub struct LogQuery {
     pub bytes_max: usize,
 }
 
+/// Which rows of one key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Selection {
+    /// These, all of one key.
+    Rows(Vec<RowKey>),
+    /// All that the value of a counter hangs on: its shares, and the operations that were applied twice.
+    Counter {
+        /// The key, as the row of its plain value.
+        key: RowKey,
+        /// Where the counter stands.
+        place: Place,
+    },
+    /// A page of a collection: members of a set; counters and then registers of a map. What was cleared is left
+    /// out; the row of the clear itself is the first. A counter's rows are never parted.
+    Page {
+        /// The key, as the row of its plain value.
+        key: RowKey,
+        /// Which.
+        collection: Collection,
+        /// Rows after this subkey.
+        after: Option<Bytes>,
+        /// And up to this one; nothing means to the end, or as far as the limits allow.
+        upto: Option<Bytes>,
+        /// At most so many rows that are no tombstones.
+        rows_max: u32,
+        /// Stop after this many bytes (at least one row is read).
+        bytes_max: u32,
+    },
+}
+
+impl Selection {
+    /// The key, as one of its rows; nothing for an empty list.
+    pub fn key(&self) -> Option<&RowKey> {
+        match self {
+            Self::Rows(rows) => rows.first(),
+            Self::Counter { key, .. } | Self::Page { key, .. } => Some(key),
+        }
+    }
+}
+
+/// What a scan of a partition looks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Wanted {
+    /// Plain values.
+    Values,
+    /// Versions that lost to concurrent ones.
+    Conflicts,
+}
+
 /// A question about the stored state; answered from one durable snapshot.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Query {
@@ -222,10 +308,32 @@ pub enum Query {
         /// At most so many rows.
         rows_max: usize,
     },
+    /// Rows of one key.
+    Select(Selection),
+    /// How many live members or fields a collection has.
+    Count {
+        /// The key, as the row of its plain value.
+        key: RowKey,
+        /// Which.
+        collection: Collection,
+        /// The present, for what has expired.
+        now: Wall,
+    },
+    /// Summaries of all tombstones, in no order that means anything.
+    Graves {
+        /// The partition.
+        partition: PartitionId,
+        /// Go on after this.
+        after: Option<Bytes>,
+        /// At most so many.
+        rows_max: usize,
+    },
     /// Rows with values in token order.
     Scan {
         /// The partition.
         partition: PartitionId,
+        /// Which.
+        wanted: Wanted,
         /// Rows after this one.
         after: Option<RowKey>,
         /// At most so many rows.
@@ -257,6 +365,24 @@ pub enum Answer {
         rows: Vec<(RowKey, Summary)>,
         /// Whether there are more after the last.
         more: bool,
+    },
+    /// Rows of one key, tombstones included.
+    Selected {
+        /// The position at that moment: never newer than the rows.
+        position: Position,
+        /// The rows in order.
+        rows: Vec<(RowKey, Row)>,
+        /// The subkey to go on after, if a page was cut short.
+        next: Option<Bytes>,
+    },
+    /// How many.
+    Count(u64),
+    /// Summaries of tombstones.
+    Graves {
+        /// The rows.
+        rows: Vec<(RowKey, Summary)>,
+        /// Where to go on, if there may be more.
+        next: Option<Bytes>,
     },
     /// Rows, tombstones left out; `next` is where to go on.
     Scan {

@@ -26,7 +26,7 @@ impl Time {
 }
 
 /// The wall clock: microseconds since 1970. It may jump; only `hlc` and lag reports read it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Wall(pub u64);
 
 /// A hybrid logical timestamp (Kulkarni et al., "Logical Physical Clocks", 2014).

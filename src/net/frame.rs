@@ -269,6 +269,9 @@ mod tests {
         let row = Row::Register(Version {
             timestamp: Timestamp::ZERO,
             dot: Dot { actor, n: id },
+            replaced: Timestamp::ZERO,
+            expires: None,
+            after: None,
             value: Some(Bytes::from(value)),
         });
         Message::Repair {

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::model::{DigestNode, Duration, Level, NodeId, PartitionId, Time};
+use crate::model::{DigestNode, Duration, NodeId, PartitionId, Time};
 use crate::net::Network;
 use crate::placement::{Placement, Topology};
-use crate::protocol::{Operation, Outcome, Unavailable, Unknown, View};
+use crate::protocol::{Operation, Outcome, Request, Unavailable, Unknown, View};
 use crate::storage::{FjallSnapshot, Reader, StoreStats};
 
 use super::clock::Clock;
@@ -21,8 +21,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// An operation on its way to the loop.
 #[derive(Debug)]
 pub(super) struct Call {
-    pub(super) operation: Operation,
-    pub(super) level: Option<Level>,
+    pub(super) request: Request,
     pub(super) begun: Time,
     pub(super) deadline: Time,
     pub(super) reply: oneshot::Sender<Outcome>,
@@ -73,24 +72,18 @@ pub struct NodeStats {
 
 impl Handle {
     /// Carries out an operation; always answers, at the latest soon after the time is over.
-    pub async fn call(
-        &self,
-        operation: Operation,
-        level: Option<Level>,
-        timeout: Duration,
-    ) -> Outcome {
+    pub async fn call(&self, request: Request, timeout: Duration) -> Outcome {
         if self.shared.is_stopping.load(Ordering::Relaxed) {
             return Outcome::Unavailable(Unavailable::Stopping);
         }
-        let is_write = matches!(operation, Operation::Write { .. });
+        let is_write = matches!(request.operation, Operation::Write(_));
         let (reply, answer) = oneshot::channel();
         let begun = self.shared.clock.time();
         let deadline = begun.after(timeout);
         if self
             .calls
             .try_send(Call {
-                operation,
-                level,
+                request,
                 begun,
                 deadline,
                 reply,

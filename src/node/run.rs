@@ -167,7 +167,7 @@ impl Loop {
     fn on_call(&mut self, call: Call) {
         self.state.next_request += 1;
         let id = RequestId(self.state.next_request);
-        let is_write = matches!(call.operation, Operation::Write { .. });
+        let is_write = matches!(call.request.operation, Operation::Write(_));
         self.state.waiting.insert(
             id,
             Waiting {
@@ -176,12 +176,10 @@ impl Loop {
                 is_write,
             },
         );
-        let (operation, level, deadline) = (call.operation, call.level, call.deadline);
         self.step(Input::Request {
             id,
-            operation,
-            level,
-            deadline,
+            request: call.request,
+            deadline: call.deadline,
         });
     }
 
@@ -215,8 +213,12 @@ impl Loop {
         let took = self.shared.clock.time().since(waiting.begun);
         match &outcome {
             Outcome::Written(_) => self.shared.writes.record(took),
-            Outcome::Read(_) => self.shared.reads.record(took),
+            Outcome::Read(_) | Outcome::Selected { .. } => self.shared.reads.record(took),
             Outcome::Page { .. }
+            | Outcome::Counted(_)
+            | Outcome::Reached
+            | Outcome::NotYet
+            | Outcome::Denied(_)
             | Outcome::Refused(_)
             | Outcome::Unavailable(_)
             | Outcome::Unknown(_) => {}

@@ -29,6 +29,9 @@ pub(super) struct FileForm {
 pub(super) struct LimitsForm {
     pub(super) key_bytes_max: Option<At<i64>>,
     pub(super) value_bytes_max: Option<At<i64>>,
+    pub(super) siblings_max: Option<At<i64>>,
+    pub(super) parts_max: Option<At<i64>>,
+    pub(super) operation_window_ms: Option<At<i64>>,
     pub(super) requests_max: Option<At<i64>>,
     pub(super) batch_bytes_max: Option<At<i64>>,
     pub(super) window_bytes_max: Option<At<i64>>,
@@ -71,6 +74,8 @@ pub(super) struct KeyspaceForm {
     pub(super) regions: Option<At<Vec<At<String>>>>,
     pub(super) replication: Option<At<i64>>,
     pub(super) consistency: Option<At<String>>,
+    pub(super) ttl_s: Option<At<i64>>,
+    pub(super) conflicts_kept_s: Option<At<i64>>,
 }
 
 /// `[[link]]`.

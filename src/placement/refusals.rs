@@ -126,7 +126,8 @@ const MISTAKES: &[Mistake] = &[
     ("[\"us\", \"eu\"]", "[\"us\", \"us\"]", 36, &["leads back to itself"]),
     ("[\"us\", \"eu\"]", "[\"us\"]", 36, &["names two regions"]),
     ("[[link]]", "[[link]]\nbetween = [\"eu\", \"us\"]\nrtt_ms = 1\n[[link]]", 39, &["already on line 36", "both ways"]),
-    ("merge = \"lww\"", "merge = \"siblings\"", 28, &["no merge policy `siblings`", "lww"]),
+    ("merge = \"lww\"", "merge = \"newest\"", 28, &["no merge policy `newest`", "lww", "siblings"]),
+    ("merge = \"lww\"", "merge = \"lww\"\nttl_s = 0", 29, &["`ttl_s`"]),
     ("consistency = \"all\"", "consistency = \"quorum\"", 34, &["no level `quorum`", "local_quorum"]),
     ("consistency = \"all\"", "consistency = \"unsafe-one\"", 34, &["may not be a keyspace's default"]),
     // Addresses.
@@ -274,7 +275,7 @@ fn every_limit_of_the_file_reaches_its_place() {
     let text = "key_bytes_max = 1\nvalue_bytes_max = 2\nrequests_max = 3\nbatch_bytes_max = 4\n\
         window_bytes_max = 5\nrecent_bytes_max = 6\nlog_bytes_max = 7\nreconcile_bytes_per_second = 8\n\
         max_offset_ms = 9\nheartbeat_every_ms = 10\nsilence_max_ms = 20\nreconcile_every_ms = 12\n\
-        upkeep_every_ms = 13";
+        upkeep_every_ms = 13\nsiblings_max = 14\nparts_max = 15\noperation_window_ms = 16";
     let text = GOOD.replacen("max_offset_ms = 250\nkey_bytes_max = 1024", text, 1);
     let wanted = Limits {
         key_bytes_max: 1,
@@ -290,6 +291,9 @@ fn every_limit_of_the_file_reaches_its_place() {
         silence_max: Duration::from_millis(20),
         reconcile_every: Duration::from_millis(12),
         upkeep_every: Duration::from_millis(13),
+        siblings_max: 14,
+        parts_max: 15,
+        operation_window: Duration::from_millis(16),
     };
     assert_eq!(Topology::parse("x.toml", &text).unwrap().limits, wanted);
 }

@@ -59,12 +59,15 @@ pub struct Node {
 pub enum MergePolicy {
     /// Last writer wins.
     Lww,
+    /// Concurrent writes stand side by side until a client resolves them.
+    Siblings,
 }
 
 impl fmt::Display for MergePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Lww => "lww",
+            Self::Siblings => "siblings",
         })
     }
 }
@@ -84,6 +87,10 @@ pub struct Keyspace {
     pub replication: u16,
     /// The level of requests that name none.
     pub consistency: Level,
+    /// How long a value lives whose writer does not say; nothing means for ever.
+    pub ttl: Option<Duration>,
+    /// How long a version is kept that lost to a concurrent one; nothing means that it is only counted.
+    pub conflicts_kept: Option<Duration>,
 }
 
 /// A link between two regions, the same both ways.

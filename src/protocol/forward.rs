@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::model::{Level, NodeId, PartitionId, Time};
+use crate::model::{Gate, Level, NodeId, PartitionId, Time};
 
 use super::core::{Core, Counter, Origin, reply, send};
 use super::machine::{Now, Output};
-use super::message::{Lane, Message, Operation, Outcome, Unavailable, Unknown};
+use super::message::{Lane, Message, Operation, Outcome, Request, Unavailable, Unknown};
 use super::timers::Timer;
 
 /// An operation to be passed on.
@@ -16,6 +16,7 @@ pub(super) struct ForwardRequest {
     pub(super) partition: PartitionId,
     pub(super) operation: Operation,
     pub(super) level: Level,
+    pub(super) gate: Gate,
     pub(super) deadline: Time,
 }
 
@@ -104,8 +105,11 @@ impl Forwards {
         let left = request.deadline.since(now.time);
         let message = Message::Forward {
             id,
-            operation: request.operation.clone(),
-            level: request.level,
+            request: Request {
+                operation: request.operation.clone(),
+                level: Some(request.level),
+                gate: request.gate.clone(),
+            },
             micros_left: u64::try_from(left.as_micros()).unwrap_or(u64::MAX),
         };
         self.0.insert(id, Passed { request, to, tried });
@@ -178,7 +182,11 @@ impl Forwards {
 
 fn lost(passed: &Passed, reason: Unavailable) -> Outcome {
     match passed.request.operation {
-        Operation::Write { .. } => Outcome::Unknown(Unknown::Coordinator),
-        Operation::Get { .. } | Operation::List { .. } => Outcome::Unavailable(reason),
+        Operation::Write(_) => Outcome::Unknown(Unknown::Coordinator),
+        Operation::Get { .. }
+        | Operation::Select { .. }
+        | Operation::Count { .. }
+        | Operation::Wait { .. }
+        | Operation::List { .. } => Outcome::Unavailable(reason),
     }
 }

@@ -101,7 +101,7 @@ fn known(core: &Core, told: &mut Book, peer: NodeId, is_full: bool) -> Vec<Known
         } else {
             changed(before, &replica.position)
         };
-        if is_full || !position.0.is_empty() || *was_serving != replica.is_serving {
+        if is_full || !position.reaches.is_empty() || *was_serving != replica.is_serving {
             *before = replica.position.clone();
             *was_serving = replica.is_serving;
             all.push(say(
@@ -128,13 +128,11 @@ fn known(core: &Core, told: &mut Book, peer: NodeId, is_full: bool) -> Vec<Known
 
 fn changed(before: &Position, now: &Position) -> Position {
     let risen = |(actor, reach): &(&crate::model::Actor, &Reach)| before.reach(**actor) != **reach;
-    Position(
-        now.0
-            .iter()
-            .filter(risen)
-            .map(|(actor, reach)| (*actor, *reach))
-            .collect(),
-    )
+    let reaches = now.reaches.iter().filter(risen);
+    Position {
+        reaches: reaches.map(|(actor, reach)| (*actor, *reach)).collect(),
+        retired: now.retired.clone(),
+    }
 }
 
 /// Takes in what a peer knows. Returns the partitions here of which a replica has got further, and one in

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Answer, KeyspaceId, PartitionId, Query, Row, RowKey};
+use crate::model::{Answer, KeyspaceId, PartitionId, Query, Row, RowKey, Wanted};
 
 use super::core::{Core, Origin, Purpose, reply};
 use super::machine::Output;
@@ -13,6 +13,7 @@ use super::message::{Outcome, Unavailable};
 pub(super) struct ListRequest {
     pub(super) origin: Origin,
     pub(super) keyspace: KeyspaceId,
+    pub(super) wanted: Wanted,
     pub(super) index: u16,
     pub(super) after: Option<RowKey>,
     pub(super) rows_max: usize,
@@ -122,6 +123,7 @@ impl Lists {
                 keyspace: list.request.keyspace,
                 index: list.request.index,
             },
+            wanted: list.request.wanted,
             after: list.request.after.clone(),
             rows_max: list.request.rows_max.saturating_sub(list.rows.len()).max(1),
             bytes_max: list.request.bytes_max.saturating_sub(list.bytes).max(1),

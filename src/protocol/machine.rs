@@ -13,7 +13,9 @@ use super::core::{Core, Origin, Purpose, reply, report, send};
 use super::forward::{ForwardRequest, Forwards, Seen};
 use super::heartbeat::{self, Heartbeats};
 use super::list::{ListRequest, Lists};
-use super::message::{Ack, Heartbeat, Lane, Message, Operation, Outcome, Refusal, Unavailable};
+use super::message::{
+    Ack, Heartbeat, Lane, Message, Operation, Outcome, Refusal, Request, Unavailable,
+};
 use super::peers::Connection;
 use super::read::{ReadRequest, Reads};
 use super::receiver::Receiver;
@@ -64,9 +66,7 @@ pub enum Input {
         /// Its name, for the reply.
         id: RequestId,
         /// What it wants.
-        operation: Operation,
-        /// How surely; nothing means the keyspace's default.
-        level: Option<Level>,
+        request: Request,
         /// Until when.
         deadline: Time,
     },
@@ -209,6 +209,14 @@ pub struct RegionView {
     pub divergence: u64,
 }
 
+/// An operation, and how it was asked for.
+#[derive(Clone, Debug)]
+struct Asked {
+    origin: Origin,
+    request: Request,
+    deadline: Time,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -269,11 +277,15 @@ impl Machine {
             Input::Tick => self.on_tick(now, outputs),
             Input::Request {
                 id,
-                operation,
-                level,
+                request,
                 deadline,
             } => {
-                self.on_operation(now, Origin::Client(id), operation, level, deadline, outputs);
+                let asked = Asked {
+                    origin: Origin::Client(id),
+                    request,
+                    deadline,
+                };
+                self.on_operation(now, asked, outputs);
             }
             Input::Connected { peer } => {
                 self.core.peers.on_connected(peer);
@@ -374,31 +386,23 @@ impl Machine {
     }
 
     /// An operation of a client, or of a peer that passed it on: refusals first.
-    fn on_operation(
-        &mut self,
-        now: Now,
-        origin: Origin,
-        operation: Operation,
-        level: Option<Level>,
-        deadline: Time,
-        outputs: &mut Vec<Output>,
-    ) {
+    fn on_operation(&mut self, now: Now, asked: Asked, outputs: &mut Vec<Output>) {
+        let Asked {
+            origin,
+            request,
+            deadline,
+        } = asked;
+        let Request {
+            operation,
+            level,
+            gate,
+        } = request;
         let requests = self.requests();
         let core = &mut self.core;
-        let (keyspace, partition) = match &operation {
-            Operation::Get { key } | Operation::Write { key, .. } => {
-                (key.keyspace, core.partition(key))
-            }
-            Operation::List {
-                keyspace, index, ..
-            } => (
-                *keyspace,
-                PartitionId {
-                    keyspace: *keyspace,
-                    index: *index,
-                },
-            ),
+        let Some(partition) = partition_of(core, &operation) else {
+            return reply(outputs, origin, Outcome::Refused(Refusal::Selection));
         };
+        let keyspace = partition.keyspace;
         let Some(space) = core.placement.keyspace(keyspace) else {
             return reply(outputs, origin, Outcome::Refused(Refusal::NoKeyspace));
         };
@@ -432,6 +436,7 @@ impl Machine {
                         partition,
                         operation,
                         level,
+                        gate,
                         deadline,
                     };
                     self.forwards.start(now, core, request, outputs);
@@ -452,21 +457,21 @@ impl Machine {
                 };
                 self.reads.start(now, core, partition, request, outputs);
             }
-            Operation::Write { key, op } => {
-                self.writes.start(
-                    core,
-                    WriteRequest {
-                        origin,
-                        key,
-                        op,
-                        level,
-                        deadline,
-                    },
-                    outputs,
-                );
+            Operation::Write(write) => {
+                let request = WriteRequest {
+                    origin,
+                    write: *write,
+                    level,
+                    deadline,
+                };
+                self.writes.start(core, request, outputs);
+            }
+            Operation::Select { .. } | Operation::Count { .. } | Operation::Wait { .. } => {
+                reply(outputs, origin, Outcome::Unavailable(Unavailable::Replicas));
             }
             Operation::List {
                 keyspace,
+                wanted,
                 index,
                 after,
                 rows_max,
@@ -477,6 +482,7 @@ impl Machine {
                 let request = ListRequest {
                     origin,
                     keyspace,
+                    wanted,
                     index,
                     after,
                     rows_max,
@@ -513,8 +519,7 @@ impl Machine {
             }
             Message::Forward {
                 id,
-                operation,
-                level,
+                request,
                 micros_left,
             } => {
                 if !self.seen.is_new(from, id) {
@@ -523,14 +528,12 @@ impl Machine {
                 let deadline = now
                     .time
                     .after(Duration::from_micros(micros_left).min(FORWARD_MAX));
-                self.on_operation(
-                    now,
-                    Origin::Peer(from, id),
-                    operation,
-                    Some(level),
+                let asked = Asked {
+                    origin: Origin::Peer(from, id),
+                    request,
                     deadline,
-                    outputs,
-                );
+                };
+                self.on_operation(now, asked, outputs);
             }
             Message::Forwarded { id, outcome } => {
                 self.forwards
@@ -566,6 +569,13 @@ impl Machine {
                         .on_repaired(&mut self.core, id, from, is_kept, outputs);
                 }
             }
+            Message::Select { id, .. } | Message::GravesAsk { id, .. } => {
+                send(outputs, from, Lane::Request, Message::CannotRead { id });
+            }
+            Message::Selected { .. }
+            | Message::GravesTell { .. }
+            | Message::Await { .. }
+            | Message::Awaited { .. } => {}
             Message::DigestAsk {
                 id,
                 partition,
@@ -659,8 +669,8 @@ impl Machine {
 
     fn on_ack(&mut self, from: NodeId, ack: &Ack, outputs: &mut Vec<Output>) {
         if let Some(replica) = self.core.replicas.get_mut(&ack.partition) {
-            for (node, complete) in &ack.reached {
-                replica.on_reached(*node, ack.actor, *complete);
+            for (node, incarnation, complete) in &ack.reached {
+                replica.on_reached((*node, *incarnation), ack.actor, *complete);
             }
         }
         self.sender.on_ack(from, ack);
@@ -765,16 +775,14 @@ impl Machine {
         let is_applied = !matches!(effect, Effect::Early { .. } | Effect::Refused { .. });
         match purpose {
             Purpose::Write(_) => {
-                if let Effect::Written { partition, item } = effect {
-                    let reach = Reach {
-                        applied: item.n,
-                        complete: item.n,
-                    };
+                if let Effect::Written { partition, items } = effect
+                    && let Some(last) = items.last()
+                {
                     if let Some(replica) = core.replicas.get_mut(&partition) {
-                        replica.reach(now.wall, core.actor, reach);
+                        replica.reach(now.wall, core.actor, Reach::upto(last.n));
                     }
                     self.sender.touch(partition, core.actor);
-                    self.writes.on_durable(core, partition, item.n, outputs);
+                    self.writes.on_durable(core, partition, last.n, outputs);
                 }
             }
             Purpose::Append(arrival) => {
@@ -866,6 +874,9 @@ impl Machine {
                     Answer::Log(_)
                     | Answer::Digest { .. }
                     | Answer::Leaf { .. }
+                    | Answer::Selected { .. }
+                    | Answer::Count(_)
+                    | Answer::Graves { .. }
                     | Answer::Scan { .. }
                     | Answer::Unreadable { .. } => Message::CannotRead { id },
                 };
@@ -890,6 +901,9 @@ impl Machine {
                     },
                     Answer::Rows(_)
                     | Answer::Log(_)
+                    | Answer::Selected { .. }
+                    | Answer::Count(_)
+                    | Answer::Graves { .. }
                     | Answer::Scan { .. }
                     | Answer::Unreadable { .. } => Message::CannotRead { id },
                 };
@@ -941,17 +955,35 @@ impl Machine {
 
 /// Why an operation cannot be taken, if so.
 fn refusal(limits: &Limits, operation: &Operation, level: Level) -> Option<Refusal> {
+    let is_wrong = |key: &RowKey| key.key.is_empty() || key.key.len() > limits.key_bytes_max;
     match operation {
-        Operation::Get { key } | Operation::Write { key, .. }
-            if key.key.is_empty() || key.key.len() > limits.key_bytes_max =>
-        {
-            Some(Refusal::KeySize)
-        }
+        Operation::Get { key } if is_wrong(key) => Some(Refusal::KeySize),
+        Operation::Write(write) if is_wrong(&write.key) => Some(Refusal::KeySize),
         Operation::Get { .. } if level == Level::UnsafeOne => Some(Refusal::Level),
-        Operation::Write {
-            op: WriteOp::Put(value),
-            ..
-        } if value.len() > limits.value_bytes_max => Some(Refusal::ValueSize),
-        Operation::Get { .. } | Operation::Write { .. } | Operation::List { .. } => None,
+        Operation::Write(write) => match &write.op {
+            WriteOp::Put(value) | WriteOp::PutSibling { value, .. }
+                if value.len() > limits.value_bytes_max =>
+            {
+                Some(Refusal::ValueSize)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The partition that an operation is about, or begins with.
+fn partition_of(core: &Core, operation: &Operation) -> Option<PartitionId> {
+    match operation {
+        Operation::Get { key } | Operation::Count { key, .. } => Some(core.partition(key)),
+        Operation::Write(write) => Some(core.partition(&write.key)),
+        Operation::Select { selection } => Some(core.partition(selection.key()?)),
+        Operation::List {
+            keyspace, index, ..
+        } => Some(PartitionId {
+            keyspace: *keyspace,
+            index: *index,
+        }),
+        Operation::Wait { .. } => None,
     }
 }

@@ -6,9 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use bytes::Bytes;
+
 use crate::model::{
-    Actor, DigestNode, Incarnation, KeyspaceId, Level, LogItem, NodeId, PartitionId, Position, Row,
-    RowKey, Summary, Timestamp, WriteOp,
+    Actor, Collection, Denial, DigestNode, Gate, Incarnation, KeyspaceId, Level, LogItem, NodeId,
+    PartitionId, Position, RegionId, Row, RowKey, Selection, Session, Summary, Timestamp, Wanted,
+    Write,
 };
 
 /// A stream of a connection. Streams do not delay each other; a lower one is sent first.
@@ -128,14 +131,17 @@ pub struct Ack {
     pub partition: PartitionId,
     /// Whose log.
     pub actor: Actor,
-    /// Replicas (the sender of this message and others of its region) and the mark up to which each is complete.
-    pub reached: Vec<(NodeId, u64)>,
+    /// Replicas (the sender of this message and others of its region), in which of their lives, and the mark up
+    /// to which each is complete.
+    pub reached: Vec<(NodeId, Incarnation, u64)>,
     /// Where the piece that is acknowledged began here: `newer` speaks of the numbers from here to `applied`.
     pub from: u64,
     /// How far the sender of this message has applied it: what the stream's window counts by.
     pub applied: u64,
     /// Entries whose rows at the sender of this message held something newer already: (n, its timestamp).
     pub newer: Vec<(u64, Timestamp)>,
+    /// Entries whose registers there held what their writer had not seen, newer or older.
+    pub crossed: Vec<u64>,
 }
 
 /// A client's operation, passed on to a replica.
@@ -146,17 +152,32 @@ pub enum Operation {
         /// The row.
         key: RowKey,
     },
-    /// Write a row.
-    Write {
-        /// The row.
+    /// Read some parts of a key.
+    Select {
+        /// Which.
+        selection: Selection,
+    },
+    /// Count the members or fields of a collection, as this replica holds it.
+    Count {
+        /// The key, as the row of its plain value.
         key: RowKey,
-        /// What to do.
-        op: WriteOp,
+        /// Which.
+        collection: Collection,
+    },
+    /// Write a key.
+    Write(Box<Write>),
+    /// Wait until everything that the gate's session has seen is on a quorum of these regions; all of them if none
+    /// is named.
+    Wait {
+        /// The regions.
+        regions: Vec<RegionId>,
     },
     /// List rows of a keyspace in token order.
     List {
         /// The keyspace.
         keyspace: KeyspaceId,
+        /// Which rows.
+        wanted: Wanted,
         /// Which partition to go on with.
         index: u16,
         /// After this row.
@@ -168,13 +189,46 @@ pub enum Operation {
     },
 }
 
+/// An operation, and how it is wished for.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// What to do.
+    pub operation: Operation,
+    /// How surely; nothing means the keyspace's default.
+    pub level: Option<Level>,
+    /// What must be here before it is answered.
+    pub gate: Gate,
+}
+
+impl From<Operation> for Request {
+    /// Without wishes.
+    fn from(operation: Operation) -> Self {
+        Self {
+            operation,
+            level: None,
+            gate: Gate::default(),
+        }
+    }
+}
+
 /// How an operation ended.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Outcome {
-    /// OK: written, with the version's summary.
-    Written(Summary),
+    /// OK: written.
+    Written(Written),
     /// OK: the row's state; nothing if it was never written or is collected.
     Read(Option<Row>),
+    /// OK: parts of a key, tombstones and what has expired included.
+    Selected {
+        /// The rows in order.
+        rows: Vec<(RowKey, Row)>,
+        /// The subkey to go on after, if a page was cut short.
+        next: Option<Bytes>,
+    },
+    /// OK: so many.
+    Counted(u64),
+    /// OK: the regions have it.
+    Reached,
     /// OK: a page of rows.
     Page {
         /// The rows.
@@ -184,10 +238,29 @@ pub enum Outcome {
     },
     /// The caller's doing: nothing happened, and will not on a retry.
     Refused(Refusal),
+    /// A write that was not done: what is there does not allow it.
+    Denied(Denial),
+    /// What the request must have seen is not here yet, nor at a region that could be asked; nothing happened.
+    NotYet,
     /// FAILED: it did not happen and never will; try again or elsewhere.
     Unavailable(Unavailable),
     /// UNKNOWN: it may be seen later, whole or not at all.
     Unknown(Unknown),
+}
+
+/// How a write ended well.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Written {
+    /// What was written, to be added to the writer's session: the coordinator and its last timestamp. A write
+    /// that had nothing to change, or was repeated, tells of the coordinator's clock.
+    pub node: NodeId,
+    /// The last timestamp.
+    pub timestamp: Timestamp,
+    /// The last row's summary, if one was written.
+    pub summary: Option<Summary>,
+    /// Whether another coordinator was writing the same register: a condition was then looked at by each alone,
+    /// and the two writes were merged.
+    pub is_crossed: bool,
 }
 
 /// Why an operation was refused.
@@ -201,6 +274,10 @@ pub enum Refusal {
     KeySize,
     /// The value is longer than the limit.
     ValueSize,
+    /// The operation is not for a keyspace with this merge policy.
+    MergePolicy,
+    /// The selection is not of one key, or names no part that there is.
+    Selection,
     /// The level is not for this kind of operation.
     Level,
 }
@@ -249,10 +326,8 @@ pub enum Message {
     Forward {
         /// The asker's id of it.
         id: u64,
-        /// The operation.
-        operation: Operation,
-        /// Its level.
-        level: Level,
+        /// The operation, with its level.
+        request: Request,
         /// What is left of its time, in microseconds.
         micros_left: u64,
     },
@@ -288,6 +363,58 @@ pub enum Message {
     },
     /// This replica cannot answer the read now (it is being filled, or a row is unreadable).
     CannotRead {
+        /// The asker's id.
+        id: u64,
+    },
+    /// Read some parts of a key here, as one replica.
+    Select {
+        /// The asker's id.
+        id: u64,
+        /// Which.
+        selection: Selection,
+        /// Whether the rows are wanted, or only a hash of them.
+        whole: bool,
+    },
+    /// What was selected.
+    Selected {
+        /// The asker's id.
+        id: u64,
+        /// The position of that moment.
+        position: Position,
+        /// A hash of the states of all rows, deletes included.
+        state: u128,
+        /// The rows, if they were wanted.
+        rows: Vec<(RowKey, Row)>,
+    },
+    /// Summaries of tombstones, please.
+    GravesAsk {
+        /// The asker's id.
+        id: u64,
+        /// The partition.
+        partition: PartitionId,
+        /// Go on after this.
+        after: Option<Bytes>,
+    },
+    /// The summaries.
+    GravesTell {
+        /// The asker's id.
+        id: u64,
+        /// The rows.
+        rows: Vec<(RowKey, Summary)>,
+        /// Where to go on, if there may be more.
+        next: Option<Bytes>,
+    },
+    /// Say when everything that this session has seen is in every partition that you hold.
+    Await {
+        /// The asker's id.
+        id: u64,
+        /// The session.
+        session: Session,
+        /// For how long, in microseconds.
+        micros_left: u64,
+    },
+    /// It is.
+    Awaited {
         /// The asker's id.
         id: u64,
     },

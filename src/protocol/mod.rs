@@ -26,6 +26,6 @@ pub use machine::{
     Config, Input, Machine, Now, Output, PeerView, RegionView, Report, RequestId, View,
 };
 pub use message::{
-    Ack, Append, Heartbeat, Known, Lane, Mark, Message, Operation, Outcome, Refusal, Unavailable,
-    Unknown, Want,
+    Ack, Append, Heartbeat, Known, Lane, Mark, Message, Operation, Outcome, Refusal, Request,
+    Unavailable, Unknown, Want, Written,
 };

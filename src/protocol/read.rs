@@ -267,7 +267,7 @@ impl Reads {
             return;
         }
         let summary = Some(row.summary());
-        read.said.insert(from, summary);
+        read.said.insert(from, summary.clone());
         if read
             .quorum
             .is_met(|node| read.said.get(&node) == Some(&summary))
@@ -304,7 +304,8 @@ impl Reads {
             .said
             .iter()
             .filter_map(|(node, summary)| {
-                summary.map(|summary| (summary.timestamp, summary.dot, *node))
+                let stamp = summary.as_ref()?.stamp();
+                Some((stamp.timestamp, stamp.dot, *node))
             })
             .max();
         let mine = own.as_ref().map(Row::summary);
@@ -316,7 +317,7 @@ impl Reads {
                 let row = read.own.take().flatten();
                 self.finish(core, id, row, outputs);
             }
-            (Some((_, dot, _)), Some(row)) if mine.is_some_and(|mine| mine.dot == dot) => {
+            (Some((_, dot, _)), Some(row)) if mine.as_ref().is_some_and(|mine| mine.dot == dot) => {
                 self.repair(core, id, row, outputs);
             }
             (Some((_, _, node)), _) => {

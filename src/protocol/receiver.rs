@@ -283,6 +283,7 @@ impl Receiver {
                 self.given.remove(&log);
             }
             Effect::Written { .. }
+            | Effect::Denied(_)
             | Effect::Repaired { .. }
             | Effect::Trimmed { .. }
             | Effect::Done => {}
@@ -303,6 +304,9 @@ impl Receiver {
             actor,
             reach,
             newer,
+            crossed: _,
+            written: _,
+            lost: _,
         } = effect
         else {
             return;
@@ -355,10 +359,13 @@ impl Receiver {
             return;
         };
         let Reach { applied, complete } = replica.position.reach(log.1);
-        let mut reached = vec![(core.me, complete)];
+        let mut reached = vec![(core.me, core.actor.incarnation, complete)];
         if !core.is_here(to) {
             let neighbours = replica.neighbours.iter();
-            reached.extend(neighbours.map(|node| (*node, replica.complete_at(*node, log.1))));
+            reached.extend(neighbours.filter_map(|node| {
+                let incarnation = replica.other(*node)?.incarnation;
+                Some((*node, incarnation, replica.complete_at(*node, log.1)))
+            }));
         }
         let ack = self.acks.entry((to, log)).or_insert_with(|| Ack {
             partition: log.0,
@@ -367,6 +374,7 @@ impl Receiver {
             from,
             applied,
             newer: Vec::new(),
+            crossed: Vec::new(),
         });
         // Numbers in between came from another source, which was told what was newer.
         ack.from = if from > ack.applied {

@@ -175,7 +175,7 @@ impl Replica {
 
     /// Takes in a position that reconciliation reached; the entries that lead there are not in our logs.
     pub(super) fn on_raised(&mut self, wall: Wall, position: &Position) {
-        for (actor, reach) in &position.0 {
+        for (actor, reach) in &position.reaches {
             let risen = reach.complete;
             if risen > self.staged_complete(*actor) {
                 self.trimmed.insert(*actor, risen);
@@ -247,8 +247,14 @@ impl Replica {
     }
 
     /// Takes in that a replica has one log on its disk up to here.
-    pub(super) fn on_reached(&mut self, node: NodeId, actor: Actor, complete: u64) {
-        if let Some(other) = self.others.get_mut(&node) {
+    pub(super) fn on_reached(
+        &mut self,
+        (node, incarnation): (NodeId, Incarnation),
+        actor: Actor,
+        complete: u64,
+    ) {
+        let other = self.others.get_mut(&node);
+        if let Some(other) = other.filter(|other| other.incarnation == incarnation) {
             other.position.raise(
                 actor,
                 Reach {
@@ -296,7 +302,7 @@ impl Replica {
                 .filter(|node| **node != me)
         };
         self.position
-            .0
+            .reaches
             .iter()
             .map(|(actor, reach)| {
                 let least = others().map(|node| self.complete_at(*node, *actor)).min();
@@ -311,11 +317,11 @@ impl Replica {
 
     /// All actors whose logs exist here or at another replica.
     pub(super) fn actors(&self) -> std::collections::BTreeSet<Actor> {
-        let mine = self.position.0.keys();
+        let mine = self.position.reaches.keys();
         let theirs = self
             .others
             .values()
-            .flat_map(|other| other.position.0.keys());
+            .flat_map(|other| other.position.reaches.keys());
         mine.chain(theirs).copied().collect()
     }
 }
@@ -333,17 +339,10 @@ mod tests {
     }
 
     fn at(n: u64) -> Position {
-        Position(
-            [(
-                actor(1),
-                Reach {
-                    applied: n,
-                    complete: n,
-                },
-            )]
-            .into_iter()
-            .collect(),
-        )
+        Position {
+            reaches: [(actor(1), Reach::upto(n))].into_iter().collect(),
+            ..Position::default()
+        }
     }
 
     fn known(node: u32, incarnation: u64, position: Position) -> Known {

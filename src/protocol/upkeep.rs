@@ -70,7 +70,7 @@ fn collect(replica: &mut Replica, floor: BTreeMap<Actor, u64>) -> Option<Change>
     match replica.collecting.take() {
         Some(collecting) => {
             // What nobody has any more (its only replica lost its disk) cannot arrive either.
-            let is_reached = collecting.target.0.iter().all(|(actor, reach)| {
+            let is_reached = collecting.target.reaches.iter().all(|(actor, reach)| {
                 let wanted = reach.complete.min(known.reach(*actor).complete);
                 floor.get(actor).copied().unwrap_or(0) >= wanted
             });

@@ -7,13 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Change, Effect, Level, LogItem, NodeId, PartitionId, Reach, RowKey, Summary, Time, Timestamp,
-    WriteOp,
+    Change, Effect, Level, LogItem, NodeId, PartitionId, Reach, Summary, Time, Timestamp,
 };
 
 use super::core::{Core, Counter, Origin, Purpose, reply};
 use super::machine::Output;
-use super::message::{Ack, Outcome, Unavailable, Unknown};
+use super::message::{Ack, Outcome, Unavailable, Unknown, Written};
 use super::quorum::{Kind, Quorum};
 use super::recent::Piece;
 use super::sender::Sender;
@@ -23,8 +22,7 @@ use super::timers::Timer;
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct WriteRequest {
     pub(super) origin: Origin,
-    pub(super) key: RowKey,
-    pub(super) op: WriteOp,
+    pub(super) write: crate::model::Write,
     pub(super) level: Level,
     pub(super) deadline: Time,
 }
@@ -71,7 +69,7 @@ impl Writes {
         request: WriteRequest,
         outputs: &mut Vec<Output>,
     ) {
-        let partition = core.partition(&request.key);
+        let partition = core.partition(&request.write.key);
         let Some(replica) = core.replicas.get(&partition) else {
             return;
         };
@@ -93,7 +91,7 @@ impl Writes {
         }
         let id = core.id();
         core.timers.set(request.deadline, Timer::Write(id));
-        let (key, op) = (request.key.clone(), request.op.clone());
+        let change = Change::Write(request.write.clone());
         self.writes.insert(
             id,
             Write {
@@ -103,15 +101,7 @@ impl Writes {
                 stage: Stage::Stamping { is_first: true },
             },
         );
-        core.change(
-            outputs,
-            Purpose::Write(id),
-            Change::Write {
-                key,
-                op,
-                above: Timestamp::ZERO,
-            },
-        );
+        core.change(outputs, Purpose::Write(id), change);
     }
 
     /// The door stamped a write (or refused it): send it to whoever wants our log.
@@ -123,7 +113,7 @@ impl Writes {
         effect: &Effect,
         outputs: &mut Vec<Output>,
     ) {
-        let Effect::Written { partition, item } = effect else {
+        let Effect::Written { partition, items } = effect else {
             if let Some(write) = self.writes.remove(&id) {
                 core.timers.clear(write.request.deadline, Timer::Write(id));
                 // Stamped again, its first stamp may be seen; else nothing happened.
@@ -139,7 +129,8 @@ impl Writes {
             }
             return;
         };
-        log_own(core, sender, *partition, item);
+        log_own(core, sender, *partition, items);
+        let Some(item) = items.last() else { return };
         let Some(write) = self.writes.get_mut(&id) else {
             return;
         };
@@ -176,8 +167,8 @@ impl Writes {
     ) {
         // A piece may pass over a number whose row stands again under a greater one; only what the replica is
         // complete up to is certainly on its disk.
-        let complete = ack.reached.iter().find(|(node, _)| *node == from);
-        let held = complete.map_or(0, |(_, n)| ack.applied.min(*n));
+        let complete = ack.reached.iter().find(|(node, ..)| *node == from);
+        let held = complete.map_or(0, |(.., n)| ack.applied.min(*n));
         if ack.from >= held {
             self.settle_all(core, ack.partition, outputs);
             return;
@@ -266,7 +257,7 @@ impl Writes {
         else {
             return;
         };
-        let (n, summary, newer) = (*n, *summary, *newer);
+        let (n, summary, newer) = (*n, summary.clone(), *newer);
         let Some(replica) = core.replicas.get(&write.partition) else {
             return;
         };
@@ -285,11 +276,10 @@ impl Writes {
         // Equal timestamps are told apart by the dot, and the replica said that its own wins.
         if newer >= summary.timestamp {
             write.stage = Stage::Stamping { is_first: false };
-            let change = Change::Write {
-                key: write.request.key.clone(),
-                op: write.request.op.clone(),
+            let change = Change::Write(crate::model::Write {
                 above: newer,
-            };
+                ..write.request.write.clone()
+            });
             core.count(Counter::WritesRestamped, 1);
             core.change(outputs, Purpose::Write(id), change);
             return;
@@ -297,27 +287,33 @@ impl Writes {
         if let Some(write) = self.writes.remove(&id) {
             core.timers.clear(write.request.deadline, Timer::Write(id));
             core.count(Counter::WritesOk, 1);
-            reply(outputs, write.request.origin, Outcome::Written(summary));
+            reply(
+                outputs,
+                write.request.origin,
+                Outcome::Written(Written {
+                    node: core.me,
+                    timestamp: summary.timestamp,
+                    summary: Some(summary),
+                    is_crossed: false,
+                }),
+            );
         }
     }
 }
 
 /// Our own log grew: keep the entry at hand and wake its streams.
-fn log_own(core: &mut Core, sender: &mut Sender, partition: PartitionId, item: &LogItem) {
+fn log_own(core: &mut Core, sender: &mut Sender, partition: PartitionId, items: &[LogItem]) {
+    let (Some(first), Some(last)) = (items.first(), items.last()) else {
+        return;
+    };
     let Some(replica) = core.replicas.get_mut(&partition) else {
         return;
     };
-    replica.stage(
-        core.actor,
-        Reach {
-            applied: item.n,
-            complete: item.n,
-        },
-    );
+    replica.stage(core.actor, Reach::upto(last.n));
     let piece = Piece {
-        from: item.n - 1,
-        to: item.n,
-        items: vec![item.clone()],
+        from: first.n - 1,
+        to: last.n,
+        items: items.to_vec(),
     };
     sender.recent.push(partition, core.actor, piece);
     sender.touch(partition, core.actor);

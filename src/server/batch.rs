@@ -13,8 +13,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::metrics::Op;
-use crate::model::{Row, RowKey, Summary, WriteOp};
-use crate::protocol::{Operation, Outcome, Unavailable};
+use crate::model::{Row, RowKey, Summary, Write, WriteOp};
+use crate::protocol::{Operation, Outcome, Unavailable, Written};
 
 use super::blob::Blob;
 use super::body::{BodyLimit, held};
@@ -118,14 +118,13 @@ pub(super) async fn put<N: Node>(
     for wave in waves(form.items)? {
         let outcomes = stream::iter(wave)
             .map(|(index, key, write)| async move {
-                let op = match write {
-                    WriteOp::Put(_) => Op::Put,
-                    WriteOp::Delete => Op::Delete,
+                let op = if write == WriteOp::Delete {
+                    Op::Delete
+                } else {
+                    Op::Put
                 };
-                let operation = Operation::Write {
-                    key: RowKey::plain(asked.keyspace.id, key.0.clone()),
-                    op: write,
-                };
+                let row = RowKey::plain(asked.keyspace.id, key.0.clone());
+                let operation = Operation::Write(Box::new(Write::new(row, write)));
                 let outcome = call(shared, op, &key, operation, asked, start).await;
                 (index, key, outcome)
             })
@@ -243,14 +242,11 @@ fn written<'a, N: Node>(
     asked: Asked<'_>,
 ) -> ItemResult<'a> {
     match outcome {
-        Ok(Outcome::Written(summary)) => ItemResult::version(shared, key, 204, &summary),
-        Ok(
-            outcome @ (Outcome::Read(_)
-            | Outcome::Page { .. }
-            | Outcome::Refused(_)
-            | Outcome::Unavailable(_)
-            | Outcome::Unknown(_)),
-        ) => ItemResult::failed(key, shared.problem(&outcome, asked)),
+        Ok(Outcome::Written(Written {
+            summary: Some(summary),
+            ..
+        })) => ItemResult::version(shared, key, 204, &summary),
+        Ok(outcome) => ItemResult::failed(key, shared.problem(&outcome, asked)),
         Err(problem) => ItemResult::failed(key, problem),
     }
 }

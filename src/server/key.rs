@@ -8,8 +8,8 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 
 use crate::metrics::Op;
-use crate::model::{Row, RowKey, Summary, WriteOp};
-use crate::protocol::{Operation, Outcome};
+use crate::model::{Row, RowKey, Summary, Write, WriteOp};
+use crate::protocol::{Operation, Outcome, Written};
 
 use super::body::{BodyLimit, held};
 use super::node::Node;
@@ -101,9 +101,13 @@ async fn write<N: Node>(
     write: WriteOp,
     asked: Asked<'_>,
 ) -> Result<Response, Problem> {
-    let operation = Operation::Write { key, op: write };
+    let operation = Operation::Write(Box::new(Write::new(key, write)));
     let outcome = shared.call(op, operation, asked).await;
-    let Outcome::Written(summary) = outcome else {
+    let Outcome::Written(Written {
+        summary: Some(summary),
+        ..
+    }) = outcome
+    else {
         return Err(shared.problem(&outcome, asked));
     };
     Ok(respond(
@@ -139,5 +143,6 @@ fn absent() -> Problem {
 pub(super) fn value_of(row: Row) -> Option<Bytes> {
     match row {
         Row::Register(version) => version.value,
+        _ => None,
     }
 }

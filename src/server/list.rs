@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::metrics::Op;
-use crate::model::{Level, Row, RowKey};
+use crate::model::{Level, Row, RowKey, Wanted};
 use crate::protocol::{Operation, Outcome};
 
 use super::blob::Blob;
@@ -106,6 +106,7 @@ async fn fetch<N: Node>(
     let bytes_max = shared.node.topology().limits.batch_bytes_max;
     let operation = Operation::List {
         keyspace: asked.keyspace.id,
+        wanted: Wanted::Values,
         index: cursor.index,
         after: cursor.after,
         rows_max,

@@ -3,20 +3,15 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::model::{DigestNode, Duration, Level, NodeId, PartitionId};
+use crate::model::{DigestNode, Duration, NodeId, PartitionId};
 use crate::node::{Handle, NodeStats, PartitionDigest};
 use crate::placement::Topology;
-use crate::protocol::{Operation, Outcome, View};
+use crate::protocol::{Outcome, Request, View};
 
 /// A running node; see [`Handle`], whose methods these are.
 pub(super) trait Node: Send + Sync + 'static {
     /// Carries out an operation.
-    fn call(
-        &self,
-        operation: Operation,
-        level: Option<Level>,
-        timeout: Duration,
-    ) -> impl Future<Output = Outcome> + Send;
+    fn call(&self, request: Request, timeout: Duration) -> impl Future<Output = Outcome> + Send;
 
     /// What the node sees.
     fn view(&self) -> Arc<View>;
@@ -45,13 +40,8 @@ pub(super) trait Node: Send + Sync + 'static {
 }
 
 impl Node for Handle {
-    fn call(
-        &self,
-        operation: Operation,
-        level: Option<Level>,
-        timeout: Duration,
-    ) -> impl Future<Output = Outcome> + Send {
-        Self::call(self, operation, level, timeout)
+    fn call(&self, request: Request, timeout: Duration) -> impl Future<Output = Outcome> + Send {
+        Self::call(self, request, timeout)
     }
 
     fn view(&self) -> Arc<View> {

@@ -12,9 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::metrics::{Fate, Metrics, Op};
-use crate::model::{Dot, KeyspaceId, Level, NodeId, RegionId, Summary};
+use crate::model::{Dot, Gate, KeyspaceId, Level, NodeId, RegionId, Summary};
 use crate::placement::Topology;
-use crate::protocol::{Operation, Outcome, Refusal, Unavailable, Unknown};
+use crate::protocol::{Operation, Outcome, Refusal, Request, Unavailable, Unknown};
 
 use super::links::LinkControl;
 use super::node::Node;
@@ -123,7 +123,12 @@ impl<N: Node> Shared<N> {
     /// Carries out an operation and counts it.
     pub(super) async fn call(&self, op: Op, operation: Operation, asked: Asked<'_>) -> Outcome {
         let start = Instant::now();
-        let outcome = self.node.call(operation, asked.level, asked.timeout).await;
+        let request = Request {
+            operation,
+            level: asked.level,
+            gate: Gate::default(),
+        };
+        let outcome = self.node.call(request, asked.timeout).await;
         self.metrics.observe(op, fate(&outcome), start.elapsed());
         let level = asked.level.unwrap_or(asked.keyspace.level);
         if level == Level::UnsafeOne && matches!(outcome, Outcome::Written(_)) {
@@ -135,7 +140,14 @@ impl<N: Node> Shared<N> {
     /// What a client is told of an outcome that is not the one its operation succeeds with.
     pub(super) fn problem(&self, outcome: &Outcome, asked: Asked<'_>) -> Problem {
         match outcome {
-            Outcome::Written(_) | Outcome::Read(_) | Outcome::Page { .. } => Problem::new(
+            Outcome::Written(_)
+            | Outcome::Read(_)
+            | Outcome::Selected { .. }
+            | Outcome::Counted(_)
+            | Outcome::Reached
+            | Outcome::Denied(_)
+            | Outcome::NotYet
+            | Outcome::Page { .. } => Problem::new(
                 Code::Broken,
                 "the node answered another operation: report this as a defect",
             ),
@@ -172,6 +184,14 @@ impl<N: Node> Shared<N> {
                     "the value is longer than {} bytes: send less, or split it",
                     limits.value_bytes_max
                 ),
+            ),
+            Refusal::MergePolicy => Problem::new(
+                Code::BadBody,
+                "the keyspace's merge policy does not allow this operation",
+            ),
+            Refusal::Selection => Problem::new(
+                Code::BadQuery,
+                "the parts that were asked for are not of one key",
             ),
             Refusal::Level => Problem::new(
                 Code::BadLevel,
@@ -275,8 +295,13 @@ impl fmt::Display for Tag {
 
 fn fate(outcome: &Outcome) -> Fate {
     match outcome {
-        Outcome::Written(_) | Outcome::Read(_) | Outcome::Page { .. } => Fate::Ok,
-        Outcome::Refused(_) => Fate::Refused,
+        Outcome::Written(_)
+        | Outcome::Read(_)
+        | Outcome::Selected { .. }
+        | Outcome::Counted(_)
+        | Outcome::Reached
+        | Outcome::Page { .. } => Fate::Ok,
+        Outcome::Refused(_) | Outcome::Denied(_) | Outcome::NotYet => Fate::Refused,
         Outcome::Unavailable(Unavailable::Overloaded) => Fate::Overloaded,
         Outcome::Unavailable(
             Unavailable::Replicas | Unavailable::Deadline | Unavailable::Stopping,

@@ -181,6 +181,7 @@ fn keyspaces(topology: &Topology) -> Vec<KeyspaceForm<'_>> {
             name: &keyspace.name,
             merge: match keyspace.merge {
                 MergePolicy::Lww => "lww",
+                MergePolicy::Siblings => "siblings",
             },
             regions: keyspace
                 .regions

@@ -4,8 +4,8 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{KeyspaceId, Level, RegionId, Row, RowKey};
-use crate::protocol::{Input, Operation, Outcome, RequestId};
+use crate::model::{KeyspaceId, Level, RegionId, Row, RowKey, Wanted};
+use crate::protocol::{Input, Operation, Outcome, Request, RequestId, Written};
 
 use super::cluster::NodeIndex;
 use super::history::{Action, Ending, Record, seen};
@@ -178,6 +178,7 @@ impl World {
     ) {
         let operation = Operation::List {
             keyspace,
+            wanted: Wanted::Values,
             index,
             after,
             rows_max: self.rng.u32(1..=5),
@@ -257,8 +258,10 @@ impl World {
         let deadline = crate::model::Time(deadline + running.time_offset);
         let request = Input::Request {
             id,
-            operation,
-            level,
+            request: Request {
+                level,
+                ..operation.into()
+            },
             deadline,
         };
         self.step(index, request);
@@ -285,11 +288,14 @@ impl World {
     fn on_ended(&mut self, op: u64, outcome: Outcome) {
         let is_write = self.history.get(op).is_some_and(Record::is_write);
         let ending = match outcome {
-            Outcome::Written(summary) if is_write => Ending::Written(summary),
+            Outcome::Written(Written {
+                summary: Some(summary),
+                ..
+            }) if is_write => Ending::Written(summary),
             Outcome::Read(row) if !is_write => Ending::Read(row.as_ref().map(seen)),
             Outcome::Refused(_) | Outcome::Unavailable(_) => Ending::Failed,
             Outcome::Unknown(_) => Ending::Unknown,
-            Outcome::Written(_) | Outcome::Read(_) | Outcome::Page { .. } => {
+            outcome => {
                 let words = format!("operation {op} is answered by {outcome:?}");
                 return self.fail("answers", words);
             }

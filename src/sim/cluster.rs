@@ -162,6 +162,8 @@ fn keyspaces(rng: &mut Rng, regions: &[Region]) -> Vec<Keyspace> {
         regions,
         replication,
         consistency: Level::LocalQuorum,
+        ttl: None,
+        conflicts_kept: None,
     };
     let everywhere: Vec<RegionId> = regions.iter().map(|region| region.id).collect();
     let first = everywhere.first().copied();

@@ -159,6 +159,9 @@ impl Disk {
             match self.answer(&Query::Digest { partition, nodes })? {
                 Answer::Digest { position, .. } => Some((partition, position)),
                 Answer::Rows(_)
+                | Answer::Selected { .. }
+                | Answer::Count(_)
+                | Answer::Graves { .. }
                 | Answer::Log(_)
                 | Answer::Leaf { .. }
                 | Answer::Scan { .. }

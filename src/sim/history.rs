@@ -6,7 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::model::{Level, NodeId, RegionId, Row, RowKey, Summary, WriteOp};
+use crate::model::{Level, NodeId, RegionId, Row, RowKey, Summary, Write, WriteOp};
 use crate::protocol::Operation;
 
 /// What an operation does.
@@ -21,7 +21,7 @@ pub enum Action {
 }
 
 /// A version as a client saw it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Seen {
     /// Its summary.
     pub summary: Summary,
@@ -83,14 +83,11 @@ impl Record {
         let key = self.key.clone();
         match self.action {
             Action::Get => Operation::Get { key },
-            Action::Put(token) => Operation::Write {
-                key,
-                op: WriteOp::Put(value_of(token, value_bytes)),
-            },
-            Action::Delete => Operation::Write {
-                key,
-                op: WriteOp::Delete,
-            },
+            Action::Put(token) => {
+                let op = WriteOp::Put(value_of(token, value_bytes));
+                Operation::Write(Box::new(Write::new(key, op)))
+            }
+            Action::Delete => Operation::Write(Box::new(Write::new(key, WriteOp::Delete))),
         }
     }
 }
@@ -183,6 +180,7 @@ pub(crate) fn seen(row: &Row) -> Seen {
             .as_ref()
             .and_then(|value| value.first_chunk::<8>())
             .map(|bytes| u64::from_be_bytes(*bytes)),
+        _ => None,
     };
     Seen { summary, token }
 }
@@ -243,6 +241,9 @@ mod tests {
         let row = Row::Register(Version {
             timestamp: Timestamp::ZERO,
             dot: Dot { actor, n: 1 },
+            replaced: Timestamp::ZERO,
+            expires: None,
+            after: None,
             value: Some(value_of(77, 20)),
         });
         assert_eq!(seen(&row).token, Some(77));

@@ -42,7 +42,7 @@ impl World {
             };
             for (partition, position) in self.checks.positions_of(index) {
                 let floor = position
-                    .0
+                    .reaches
                     .iter()
                     .map(|(actor, reach)| (*actor, reach.applied));
                 let floor = floor.collect();

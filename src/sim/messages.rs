@@ -27,6 +27,12 @@ pub(crate) fn name_of(message: &Message) -> &'static str {
         Message::DigestTell { .. } => "DigestTell",
         Message::LeafAsk { .. } => "LeafAsk",
         Message::LeafTell { .. } => "LeafTell",
+        Message::Select { .. } => "Select",
+        Message::Selected { .. } => "Selected",
+        Message::GravesAsk { .. } => "GravesAsk",
+        Message::GravesTell { .. } => "GravesTell",
+        Message::Await { .. } => "Await",
+        Message::Awaited { .. } => "Awaited",
     }
 }
 

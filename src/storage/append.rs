@@ -79,6 +79,9 @@ impl<E: Engine> Door<E> {
             actor,
             reach: self.marks(partition, actor).reach,
             newer,
+            crossed: Vec::new(),
+            written: Vec::new(),
+            lost: std::collections::BTreeMap::new(),
         })
     }
 

@@ -60,11 +60,12 @@ impl Partition {
 
     pub(super) fn position(&self) -> Position {
         let reaches = self.logs.iter();
-        Position(
-            reaches
+        Position {
+            reaches: reaches
                 .map(|(actor, marks)| (*actor, marks.reach))
                 .collect(),
-        )
+            retired: BTreeMap::new(),
+        }
     }
 
     pub(super) fn state(&self, partition: PartitionId) -> PartitionState {

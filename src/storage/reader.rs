@@ -81,7 +81,11 @@ impl<S: Snapshot> Reader<S> {
                 after,
                 rows_max,
                 bytes_max,
+                ..
             } => self.scan(*partition, after.as_ref(), *rows_max, *bytes_max),
+            Query::Select(_) | Query::Count { .. } | Query::Graves { .. } => {
+                Err(Unreadable("not built yet"))
+            }
         };
         answer.unwrap_or_else(|Unreadable(reason)| Answer::Unreadable { reason })
     }

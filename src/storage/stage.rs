@@ -1,11 +1,8 @@
 //! What changes do, one by one: refusals first, then rows, log entries, marks, graves and digest together.
 
-use bytes::Bytes;
-
 use crate::hlc::Ahead;
 use crate::model::{
-    Change, Dot, Effect, LogItem, PartitionId, Position, Row, RowKey, Timestamp, Token, Wall,
-    WriteOp,
+    Change, Dot, Effect, LogItem, PartitionId, Position, Row, RowKey, Token, Wall, Write, WriteOp,
 };
 
 use super::engine::Engine;
@@ -25,7 +22,7 @@ pub(super) const NOT_HERE: Refusal = "this node does not hold the partition";
 impl<E: Engine> Door<E> {
     pub(super) fn stage_one(&mut self, wall: Wall, change: &Change) -> Result<Effect, Error> {
         match change {
-            Change::Write { key, op, above } => self.write(wall, key, op, *above),
+            Change::Write(write) => self.write(wall, write),
             Change::Append {
                 partition,
                 actor,
@@ -57,16 +54,16 @@ impl<E: Engine> Door<E> {
             } => self.trim(*partition, *actor, *to),
             Change::Collect { partition, floor } => self.collect(*partition, floor),
             Change::Serve { partition } => Ok(self.serve(*partition)),
+            Change::Retire { .. }
+            | Change::Expire { .. }
+            | Change::Sweep { .. }
+            | Change::Fence { .. } => Ok(Effect::Done),
         }
     }
 
-    fn write(
-        &mut self,
-        wall: Wall,
-        key: &RowKey,
-        op: &WriteOp,
-        above: Timestamp,
-    ) -> Result<Effect, Error> {
+    fn write(&mut self, wall: Wall, write: &Write) -> Result<Effect, Error> {
+        let Write { key, op, above, .. } = write;
+        let above = *above;
         let partition = match self.check_write(key, op) {
             Ok(partition) => partition,
             Err(reason) => return Ok(Effect::Refused { reason }),
@@ -89,7 +86,23 @@ impl<E: Engine> Door<E> {
             });
         }
 
-        let written = Row::write(op, timestamp, Dot { actor, n });
+        let value = match op {
+            WriteOp::Put(value) => Some(value.clone()),
+            WriteOp::Delete => None,
+            _ => {
+                return Ok(Effect::Refused {
+                    reason: "not built yet",
+                });
+            }
+        };
+        let written = Row::Register(crate::model::Version {
+            timestamp,
+            dot: Dot { actor, n },
+            replaced: floor,
+            expires: write.expires,
+            after: write.after.clone(),
+            value,
+        });
         let (row, mut entries) = match &old {
             Some(old) => {
                 let mut row = old.row.clone();
@@ -119,11 +132,11 @@ impl<E: Engine> Door<E> {
         self.hold_log_bytes(partition, actor)?;
         Ok(Effect::Written {
             partition,
-            item: LogItem {
+            items: vec![LogItem {
                 n,
                 key: key.clone(),
                 row,
-            },
+            }],
         })
     }
 
@@ -162,13 +175,13 @@ impl<E: Engine> Door<E> {
         Ok(Effect::Repaired { summary })
     }
 
-    fn forget(&mut self, key: &RowKey, expected: Dot) -> Result<Effect, Error> {
+    fn forget(&mut self, key: &RowKey, expected: u64) -> Result<Effect, Error> {
         let partition = match self.check_key(key) {
             Ok(partition) => partition,
             Err(reason) => return Ok(Effect::Refused { reason }),
         };
         let old = self.load(key)?;
-        if let Some(old) = old.filter(|old| old.row.summary().dot == expected) {
+        if let Some(old) = old.filter(|old| old.row.summary().state == expected) {
             self.remove(partition, key, &old)?;
         }
         Ok(Effect::Done)
@@ -181,7 +194,7 @@ impl<E: Engine> Door<E> {
         if !self.partitions.contains_key(&partition) {
             return Effect::Refused { reason: NOT_HERE };
         }
-        for (actor, theirs) in &position.0 {
+        for (actor, theirs) in &position.reaches {
             if theirs.complete <= self.marks(partition, *actor).reach.complete {
                 continue;
             }
@@ -230,7 +243,7 @@ impl<E: Engine> Door<E> {
         }
         let value_bytes = match op {
             WriteOp::Put(value) => value.len(),
-            WriteOp::Delete => 0,
+            _ => 0,
         };
         if value_bytes > self.limits.value_bytes_max.min(VALUE_BYTES_MAX) {
             return Err("the value is too long");
@@ -240,8 +253,7 @@ impl<E: Engine> Door<E> {
 
     pub(super) fn check_merge(&self, key: &RowKey, row: &Row) -> Result<PartitionId, Refusal> {
         let partition = self.check_key(key)?;
-        let Row::Register(version) = row;
-        if version.value.as_ref().map_or(0, Bytes::len) > VALUE_BYTES_MAX {
+        if row.size() > VALUE_BYTES_MAX * 64 {
             return Err("the value is too long");
         }
         Ok(partition)

@@ -226,19 +226,17 @@ impl<S: Snapshot> Drop for Store<S> {
 /// Bytes that a change takes in the queue and in a batch, roughly.
 fn change_bytes(change: &Change) -> usize {
     let bytes = match change {
-        Change::Write { key, op, .. } => {
-            let value = match op {
-                crate::model::WriteOp::Put(value) => value.len(),
-                crate::model::WriteOp::Delete => 0,
-            };
-            key.size() + value
-        }
+        Change::Write(write) => write.size(),
         Change::Append { items, .. } => items.iter().map(crate::model::LogItem::size).sum(),
         Change::Repair { key, row } => key.size() + row.size(),
         Change::Forget { key, .. } => key.size(),
         Change::Raise { .. }
         | Change::Trim { .. }
         | Change::Collect { .. }
+        | Change::Retire { .. }
+        | Change::Expire { .. }
+        | Change::Sweep { .. }
+        | Change::Fence { .. }
         | Change::Serve { .. } => 0,
     };
     bytes + 64

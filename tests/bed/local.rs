@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use sterna::model::{KeyspaceId, Level, NodeId, RegionId, Row, RowKey, WriteOp};
+use sterna::model::{KeyspaceId, Level, NodeId, RegionId, Row, RowKey, Write, WriteOp};
 use sterna::net::{Identity, PeerName, Pem, bind, make_ca, make_node};
 use sterna::node::{Handle, Node, NodeConfig};
 use sterna::placement::{LinkShape, Topology};
-use sterna::protocol::{Operation, Outcome};
+use sterna::protocol::{Operation, Outcome, Request};
 use sterna::sim::wan::Wan;
 use tempfile::TempDir;
 
@@ -206,7 +206,11 @@ impl Cluster {
         operation: Operation,
         level: Option<Level>,
     ) -> Outcome {
-        self.handle(node).call(operation, level, TIMEOUT).await
+        let request = Request {
+            level,
+            ..operation.into()
+        };
+        self.handle(node).call(request, TIMEOUT).await
     }
 
     /// Writes, at the keyspace's level unless another is named.
@@ -219,7 +223,8 @@ impl Cluster {
     ) -> Outcome {
         let op = WriteOp::Put(value.into());
         let key = key(name);
-        self.call(node, Operation::Write { key, op }, level).await
+        self.call(node, Operation::Write(Box::new(Write::new(key, op))), level)
+            .await
     }
 
     /// Writes at the keyspace's level; it must succeed.
@@ -234,7 +239,9 @@ impl Cluster {
     /// Deletes; it must succeed.
     pub(crate) async fn delete(&self, node: &str, name: &str) {
         let (key, op) = (key(name), WriteOp::Delete);
-        let outcome = self.call(node, Operation::Write { key, op }, None).await;
+        let outcome = self
+            .call(node, Operation::Write(Box::new(Write::new(key, op))), None)
+            .await;
         assert!(
             matches!(outcome, Outcome::Written(_)),
             "{node} {name}: {outcome:?}"
@@ -248,7 +255,10 @@ impl Cluster {
         let Outcome::Read(row) = outcome else {
             panic!("{node} {name}: {outcome:?}");
         };
-        row.and_then(|Row::Register(version)| version.value)
+        row.and_then(|row| match row {
+            Row::Register(version) => version.value,
+            row => panic!("not a register: {row:?}"),
+        })
     }
 
     /// Waits until a node reads this value at its region's quorum.

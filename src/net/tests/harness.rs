@@ -197,6 +197,9 @@ pub(crate) fn large(id: u64, value: Vec<u8>) -> Message {
     let row = Row::Register(Version {
         timestamp: Timestamp::ZERO,
         dot: Dot { actor, n: id },
+        replaced: Timestamp::ZERO,
+        expires: None,
+        after: None,
         value: Some(Bytes::from(value)),
     });
     let key = RowKey::plain(KeyspaceId(7), Bytes::from_static(b"key"));

@@ -14,6 +14,9 @@ pub(super) fn limits(source: &Source<'_>, form: &LimitsForm) -> Result<Limits, T
     let LimitsForm {
         key_bytes_max,
         value_bytes_max,
+        siblings_max,
+        parts_max,
+        operation_window_ms,
         requests_max,
         batch_bytes_max,
         window_bytes_max,
@@ -39,6 +42,14 @@ pub(super) fn limits(source: &Source<'_>, form: &LimitsForm) -> Result<Limits, T
         value_bytes_max,
         16 << 20,
         &mut to.value_bytes_max,
+    )?;
+    source.set("siblings_max", siblings_max, 4096, &mut to.siblings_max)?;
+    source.set("parts_max", parts_max, 16_384, &mut to.parts_max)?;
+    source.set_ms(
+        "operation_window_ms",
+        operation_window_ms,
+        30 * DAY_MS,
+        &mut to.operation_window,
     )?;
     source.set("requests_max", requests_max, 1 << 20, &mut to.requests_max)?;
     source.set(

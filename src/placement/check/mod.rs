@@ -6,7 +6,7 @@ mod limits;
 
 use std::collections::BTreeMap;
 
-use crate::model::{KeyspaceId, Level, NodeId, RegionId};
+use crate::model::{Duration, KeyspaceId, Level, NodeId, RegionId};
 
 use super::form::{At, FileForm, KeyspaceForm, LinkForm, NodeForm, RegionForm};
 use super::topology::{
@@ -15,6 +15,9 @@ use super::topology::{
 use fields::{Seen, Source};
 
 /// Replicas in a region, if the file is silent and every region has as many nodes.
+/// Ten years.
+const SECONDS_MAX: i64 = 315_360_000;
+
 const REPLICATION_DEFAULT: usize = 3;
 
 /// See [`Topology::parse`].
@@ -118,6 +121,8 @@ fn keyspaces(
             regions: homes.iter().map(|region| region.id).collect(),
             replication: replication(source, form.replication.as_ref(), &homes)?,
             consistency: consistency(source, form.consistency.as_ref())?,
+            ttl: seconds(source, "ttl_s", form.ttl_s.as_ref())?,
+            conflicts_kept: seconds(source, "conflicts_kept_s", form.conflicts_kept_s.as_ref())?,
         });
     }
     Ok(keyspaces)
@@ -150,11 +155,29 @@ fn homes<'a>(
 fn merge(source: &Source<'_>, at: &At<String>) -> Result<MergePolicy, TopologyError> {
     match at.get_ref().as_str() {
         "lww" => Ok(MergePolicy::Lww),
+        "siblings" => Ok(MergePolicy::Siblings),
         other => Err(source.refuse(
             at.span().start,
-            format!("no merge policy `{other}`: use \"lww\" (the last writer wins)"),
+            format!(
+                "no merge policy `{other}`: use \"lww\" (the last writer wins) or \"siblings\" (concurrent \
+                 writes are kept)"
+            ),
         )),
     }
+}
+
+/// Whole seconds, up to ten years, if the file names them.
+fn seconds(
+    source: &Source<'_>,
+    what: &str,
+    at: Option<&At<i64>>,
+) -> Result<Option<Duration>, TopologyError> {
+    at.map(|at| {
+        source
+            .whole(what, at, 1, SECONDS_MAX)
+            .map(Duration::from_secs)
+    })
+    .transpose()
 }
 
 fn replication(

@@ -25,7 +25,7 @@ pub(super) struct Difference {
     /// Rows to give to it.
     pub(super) push: Vec<RowKey>,
     /// Rows that it had and has collected, with the version that it saw.
-    pub(super) forget: Vec<(RowKey, Dot)>,
+    pub(super) forget: Vec<(RowKey, u64)>,
     /// Go on after this row.
     pub(super) next: Option<RowKey>,
 }
@@ -50,12 +50,12 @@ pub(super) fn compare(
         (a, b) => a.or(b),
     };
     let is_within = |key: &RowKey| bound.as_ref().is_none_or(|bound| key <= bound);
-    let mut union: BTreeMap<&RowKey, (Option<Summary>, Option<Summary>)> = BTreeMap::new();
+    let mut union: BTreeMap<&RowKey, (Option<&Summary>, Option<&Summary>)> = BTreeMap::new();
     for (key, summary) in mine.rows.iter().filter(|(key, _)| is_within(key)) {
-        union.entry(key).or_default().0 = Some(*summary);
+        union.entry(key).or_default().0 = Some(summary);
     }
     for (key, summary) in theirs.rows.iter().filter(|(key, _)| is_within(key)) {
-        union.entry(key).or_default().1 = Some(*summary);
+        union.entry(key).or_default().1 = Some(summary);
     }
     let mut found = Difference {
         next: bound.clone(),
@@ -67,7 +67,7 @@ pub(super) fn compare(
     for (key, pair) in union {
         match pair {
             (Some(mine), Some(theirs)) if mine.dot == theirs.dot => {}
-            (Some(own), Some(other)) if own.is_newer_than(&other) => {
+            (Some(own), Some(other)) if own.is_newer_than(other) => {
                 if mode == Mode::Routine && !is_in_flight(&theirs.position, own.dot) {
                     found.push.push(key.clone());
                 }
@@ -89,7 +89,7 @@ pub(super) fn compare(
             }
             (Some(own), None) if theirs.position.covers(own.dot) => {
                 if !own.is_tombstone {
-                    found.forget.push((key.clone(), own.dot));
+                    found.forget.push((key.clone(), own.state));
                 }
             }
             (Some(own), None) => {
@@ -130,23 +130,19 @@ mod tests {
                 timestamp,
                 dot: Dot { actor: A, n },
                 is_tombstone: false,
+                is_register: true,
+                state: n,
+                others: Box::default(),
             },
         )
     }
 
     fn listing(n: u64, mut rows: Vec<(RowKey, Summary)>) -> Listing {
         rows.sort_by(|a, b| a.0.cmp(&b.0));
-        let position = Position(
-            [(
-                A,
-                Reach {
-                    applied: n,
-                    complete: n,
-                },
-            )]
-            .into_iter()
-            .collect(),
-        );
+        let position = Position {
+            reaches: [(A, Reach::upto(n))].into_iter().collect(),
+            ..Position::default()
+        };
         Listing {
             position,
             rows,

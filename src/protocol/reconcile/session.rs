@@ -257,6 +257,9 @@ impl Session {
                 Half::Compare(_) | Half::Push(_),
                 Answer::Unreadable { .. }
                 | Answer::Rows(_)
+                | Answer::Selected { .. }
+                | Answer::Count(_)
+                | Answer::Graves { .. }
                 | Answer::Log(_)
                 | Answer::Scan { .. }
                 | Answer::Digest { .. }

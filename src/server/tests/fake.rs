@@ -9,11 +9,13 @@ use tokio::sync::Semaphore;
 
 use crate::model::{
     Actor, DigestNode, Dot, Duration, Incarnation, KeyspaceId, Level, Limits, NodeId, PartitionId,
-    RegionId, Row, RowKey, Timestamp,
+    RegionId, Row, RowKey, Stamp, Timestamp, Version, WriteOp,
 };
 use crate::node::{NodeStats, PartitionDigest};
 use crate::placement::{Keyspace, MergePolicy, Node, Region, Topology};
-use crate::protocol::{Operation, Outcome, PeerView, Refusal, RegionView, Unavailable, View};
+use crate::protocol::{
+    Operation, Outcome, PeerView, Refusal, RegionView, Request, Unavailable, View, Written,
+};
 
 /// Partitions of the fake cluster.
 pub(super) const PARTITIONS: u16 = 8;
@@ -62,19 +64,35 @@ impl Fake {
         let mut rows = self.rows.lock().unwrap();
         match operation {
             Operation::Get { key } => Outcome::Read(rows.get(&key).cloned()),
-            Operation::Write { key, op } => {
+            Operation::Write(write) => {
                 let n = self.clock.fetch_add(1, Ordering::Relaxed);
-                let row = Row::write(&op, timestamp(n), dot(n));
+                let stamp = Stamp {
+                    timestamp: timestamp(n),
+                    dot: dot(n),
+                };
+                let value = match write.op {
+                    WriteOp::Put(value) => Some(value),
+                    _ => None,
+                };
+                let row = Row::Register(Version::new(stamp, value));
                 let summary = row.summary();
-                rows.insert(key, row);
-                Outcome::Written(summary)
+                rows.insert(write.key, row);
+                Outcome::Written(Written {
+                    node: stamp.dot.actor.node,
+                    timestamp: stamp.timestamp,
+                    summary: Some(summary),
+                    is_crossed: false,
+                })
+            }
+            Operation::Select { .. } | Operation::Count { .. } | Operation::Wait { .. } => {
+                Outcome::Unavailable(Unavailable::Replicas)
             }
             Operation::List {
                 keyspace,
                 index,
                 after,
                 rows_max,
-                bytes_max: _,
+                ..
             } => {
                 let start = after.map_or(Bound::Unbounded, Bound::Excluded);
                 let mut found = rows.range((start, Bound::Unbounded)).filter(|(key, _)| {
@@ -98,26 +116,33 @@ impl Fake {
 
     fn refuse(&self, operation: &Operation, level: Option<Level>) -> Option<Refusal> {
         let keyspace = match operation {
-            Operation::Get { key } | Operation::Write { key, .. } => key.keyspace,
+            Operation::Get { key } | Operation::Count { key, .. } => key.keyspace,
+            Operation::Write(write) => write.key.keyspace,
+            Operation::Select { selection } => selection.key()?.keyspace,
             Operation::List { keyspace, .. } => *keyspace,
+            Operation::Wait { .. } => return None,
         };
         if keyspace == KeyspaceId::of("europe") {
             return Some(Refusal::KeyspaceElsewhere);
         }
         match operation {
             Operation::Get { .. } if level == Some(Level::UnsafeOne) => Some(Refusal::Level),
-            Operation::Get { key } | Operation::Write { key, .. }
-                if key.key.len() > self.topology.limits.key_bytes_max =>
-            {
+            Operation::Get { key } if key.key.len() > self.topology.limits.key_bytes_max => {
                 Some(Refusal::KeySize)
             }
-            Operation::Get { .. } | Operation::Write { .. } | Operation::List { .. } => None,
+            Operation::Write(write) if write.key.key.len() > self.topology.limits.key_bytes_max => {
+                Some(Refusal::KeySize)
+            }
+            _ => None,
         }
     }
 }
 
 impl super::super::node::Node for Arc<Fake> {
-    async fn call(&self, operation: Operation, level: Option<Level>, timeout: Duration) -> Outcome {
+    async fn call(&self, request: Request, timeout: Duration) -> Outcome {
+        let Request {
+            operation, level, ..
+        } = request;
         self.calls.lock().unwrap().push((level, timeout));
         if self.is_held.load(Ordering::SeqCst) {
             self.entered.add_permits(1);
@@ -228,6 +253,8 @@ fn topology(limits: Limits) -> Topology {
         regions: regions.iter().map(|name| RegionId::of(name)).collect(),
         replication: 1,
         consistency,
+        ttl: None,
+        conflicts_kept: None,
     };
     Topology {
         cluster: "test".to_owned(),

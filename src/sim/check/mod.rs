@@ -108,9 +108,11 @@ impl Checks {
     /// A store decided changes.
     pub(crate) fn on_staged(&mut self, staged: &[(Ticket, Effect)]) {
         for (_, effect) in staged {
-            if let Effect::Written { partition, item } = effect {
-                let result = self.unique.row(*partition, &item.key, &item.row);
-                self.hold("unique", result);
+            if let Effect::Written { partition, items } = effect {
+                for item in items {
+                    let result = self.unique.row(*partition, &item.key, &item.row);
+                    self.hold("unique", result);
+                }
             }
         }
     }
@@ -213,7 +215,7 @@ fn incomplete(dumps: &[Dump], partition: PartitionId) -> String {
         most.join(&dump.position);
     }
     let mut words = Vec::new();
-    for (actor, best) in &most.0 {
+    for (actor, best) in &most.reaches {
         for dump in replicas() {
             let reach = dump.position.reach(*actor);
             if reach.complete < best.complete {

@@ -29,13 +29,13 @@ impl Prefix {
         partition: PartitionId,
         position: &Position,
     ) -> Result<(), String> {
-        for (actor, reach) in &position.0 {
+        for (actor, reach) in &position.reaches {
             if reach.applied < reach.complete {
                 return Err(format!("n{node} {partition} {actor}: {reach:?}"));
             }
         }
         if let Some(old) = self.synced.get(&(node, partition)) {
-            for (actor, reach) in &old.0 {
+            for (actor, reach) in &old.reaches {
                 let new = position.reach(*actor);
                 if new.applied < reach.applied || new.complete < reach.complete {
                     return Err(format!(
@@ -63,7 +63,9 @@ mod tests {
     use crate::model::Reach;
 
     fn position(applied: u64, complete: u64) -> Position {
-        Position([(actor(1), Reach { applied, complete })].into())
+        [(actor(1), Reach { applied, complete })]
+            .into_iter()
+            .collect()
     }
 
     #[test]

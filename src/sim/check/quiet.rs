@@ -29,6 +29,12 @@ impl Quiet {
             | Message::Repaired { .. }
             | Message::DigestAsk { .. }
             | Message::DigestTell { .. }
+            | Message::Select { .. }
+            | Message::Selected { .. }
+            | Message::GravesAsk { .. }
+            | Message::GravesTell { .. }
+            | Message::Await { .. }
+            | Message::Awaited { .. }
             | Message::LeafAsk { .. } => return,
         };
         self.last = (now, what);

@@ -64,10 +64,10 @@ fn floors<'a>(
         };
         let (shown, everywhere) = match (&record.ending, record.level) {
             (Ending::Written(_), Level::UnsafeOne) => continue,
-            (Ending::Written(summary), Level::EachQuorum | Level::All) => (*summary, true),
-            (Ending::Written(summary), Level::One | Level::LocalQuorum) => (*summary, false),
+            (Ending::Written(summary), Level::EachQuorum | Level::All) => (summary.clone(), true),
+            (Ending::Written(summary), Level::One | Level::LocalQuorum) => (summary.clone(), false),
             (Ending::Read(_), Level::One | Level::UnsafeOne) => continue,
-            (Ending::Read(Some(seen)), _) => (seen.summary, false),
+            (Ending::Read(Some(seen)), _) => (seen.summary.clone(), false),
             (Ending::Read(None) | Ending::Pending | Ending::Failed | Ending::Unknown, _) => {
                 continue;
             }
@@ -79,7 +79,7 @@ fn floors<'a>(
                     .last()
                     .is_none_or(|(_, floor)| shown.is_newer_than(floor))
                 {
-                    floors.push((at, shown));
+                    floors.push((at, shown.clone()));
                 }
             }
         }
@@ -95,7 +95,7 @@ fn floor_at(
     let floors = floors.get(&of)?;
     let before = floors.partition_point(|(at, _)| *at < invoked);
     let (_, floor) = floors.get(before.checked_sub(1)?)?;
-    Some(*floor)
+    Some(floor.clone())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::model::{
-    Actor, Dot, Incarnation, KeyspaceId, Level, NodeId, PartitionId, RegionId, Row, RowKey,
+    Actor, Dot, Incarnation, KeyspaceId, Level, NodeId, PartitionId, RegionId, Row, RowKey, Stamp,
     Summary, Timestamp, Version,
 };
 use crate::sim::history::{Action, Ending, Record, Seen, value_of};
@@ -28,24 +28,19 @@ pub(super) fn actor(node: u32) -> Actor {
 
 /// The summary of the n-th write; its timestamp is n.
 pub(super) fn summary(n: u64, is_tombstone: bool) -> Summary {
-    Summary {
+    row(n, (!is_tombstone).then_some(n)).summary()
+}
+
+/// The row of the n-th write.
+pub(super) fn row(n: u64, token: Option<u64>) -> Row {
+    let stamp = Stamp {
         timestamp: Timestamp {
             micros: n,
             logical: 0,
         },
         dot: Dot { actor: actor(1), n },
-        is_tombstone,
-    }
-}
-
-/// The row of the n-th write.
-pub(super) fn row(n: u64, token: Option<u64>) -> Row {
-    let summary = summary(n, token.is_none());
-    Row::Register(Version {
-        timestamp: summary.timestamp,
-        dot: summary.dot,
-        value: token.map(|token| value_of(token, 0)),
-    })
+    };
+    Row::Register(Version::new(stamp, token.map(|token| value_of(token, 0))))
 }
 
 fn record(name: &'static str, action: Action, when: (u64, u64), ending: Ending) -> Record {

@@ -34,7 +34,7 @@ impl Stable {
         let Some(node) = self.nodes.get(node).copied() else {
             return;
         };
-        for (actor, reach) in &position.0 {
+        for (actor, reach) in &position.reaches {
             let at = (partition, *actor);
             let applied = self.applied.entry(at).or_default();
             let best = applied.entry(node).or_default();
@@ -126,7 +126,11 @@ mod tests {
             complete: 3,
         };
         for node in home {
-            stable.durable(index(*node), partition, &Position([(actor, reach)].into()));
+            stable.durable(
+                index(*node),
+                partition,
+                &[(actor, reach)].into_iter().collect(),
+            );
         }
         assert!(stable.sent(leaves, &message).is_ok());
     }

@@ -28,7 +28,9 @@ impl Unique {
         key: &RowKey,
         row: &Row,
     ) -> Result<(), String> {
-        let Row::Register(version) = row;
+        let Row::Register(version) = row else {
+            return Ok(());
+        };
         let at = (partition, version.dot);
         match self.seen.get(&at) {
             Some((known_key, known)) if known_key == key && known == version => Ok(()),
@@ -70,7 +72,13 @@ impl Unique {
                     self.row(partition, key, row)?;
                 }
             }
-            Message::Heartbeat(_)
+            Message::Select { .. }
+            | Message::Selected { .. }
+            | Message::GravesAsk { .. }
+            | Message::GravesTell { .. }
+            | Message::Await { .. }
+            | Message::Awaited { .. }
+            | Message::Heartbeat(_)
             | Message::Wants(_)
             | Message::Acks(_)
             | Message::Trimmed { .. }

@@ -96,7 +96,7 @@ fn what_was_durable_is_there_after_a_kill() {
         );
         for known in opened.partitions {
             assert!(known.partition.index < COUNT);
-            for reach in known.position.0.values() {
+            for reach in known.position.reaches.values() {
                 assert_eq!(reach.applied, reach.complete);
             }
         }

@@ -9,8 +9,8 @@ use super::{
     position, put, roots, row, value, written,
 };
 use crate::model::{
-    Answer, Change, DigestNode, Dot, Effect, Position, Query, Reach, RowKey, Timestamp, Token,
-    Wall, WriteOp,
+    Answer, Change, DigestNode, Effect, Position, Query, Reach, RowKey, Timestamp, Token, Wall,
+    Wanted, Write, WriteOp,
 };
 use crate::storage::{Door, Error, MemoryDisk, OpenOptions, Space};
 
@@ -133,11 +133,10 @@ fn a_write_is_stamped_above_the_row_and_above_what_is_known_elsewhere() {
         micros: WALL.0 + 3_600_000_000,
         logical: 3,
     };
-    let far = Change::Write {
-        key: key("a"),
-        op: WriteOp::Put(Bytes::from("3")),
+    let far = Change::Write(Write {
         above,
-    };
+        ..Write::new(key("a"), WriteOp::Put(Bytes::from("3")))
+    });
     assert!(written(apply(&mut door, far)).row.summary().timestamp > above);
     let other = written(apply(&mut door, put("b", "1")))
         .row
@@ -399,13 +398,13 @@ fn forget_removes_only_the_version_it_names() {
     let mut door = fresh(1);
     let first = written(apply(&mut door, put("k", "1")));
     let second = written(apply(&mut door, put("k", "2")));
-    let forget = |expected: Dot| Change::Forget {
+    let forget = |expected: u64| Change::Forget {
         key: key("k"),
         expected,
     };
-    apply(&mut door, forget(first.row.summary().dot));
+    apply(&mut door, forget(first.row.summary().state));
     assert_eq!(value(&door, "k"), Some(Bytes::from("2")));
-    apply(&mut door, forget(second.row.summary().dot));
+    apply(&mut door, forget(second.row.summary().state));
     assert_eq!(row(&door, "k"), None);
     assert_eq!(roots(&door), vec![0; 4]);
     assert_eq!(count(&door, Space::Log, b""), 0);
@@ -429,6 +428,7 @@ fn rotten_rows_are_never_served_and_stop_the_door() {
         let partition = key("k").partition(super::COUNT);
         let scan = Query::Scan {
             partition,
+            wanted: Wanted::Values,
             after: None,
             rows_max: 9,
             bytes_max: 9,
@@ -505,6 +505,7 @@ fn pages_of_scans_and_leaves_go_on_where_they_stopped() {
         loop {
             let query = Query::Scan {
                 partition,
+                wanted: Wanted::Values,
                 after,
                 rows_max: 7,
                 bytes_max: 100,

@@ -46,6 +46,9 @@ fn row(value: Option<&'static str>) -> Row {
             actor: actor(),
             n: 300,
         },
+        replaced: Timestamp::ZERO,
+        expires: None,
+        after: None,
         value: value.map(Bytes::from),
     })
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::{Door, Memory, MemoryDisk, OpenOptions, Opened, Space, keys, load, rows};
 use crate::model::{
     Actor, Answer, Change, Effect, KeyspaceId, Limits, LogItem, LogPage, LogQuery, NodeId,
-    PartitionId, Position, Query, Row, RowKey, Timestamp, Wall, WriteOp,
+    PartitionId, Position, Query, Row, RowKey, Wall, Write, WriteOp,
 };
 
 pub(super) const SPACE: KeyspaceId = KeyspaceId(7);
@@ -53,19 +53,12 @@ pub(super) fn fresh(node: u32) -> Door<Memory> {
 }
 
 pub(super) fn put(name: &str, value: &str) -> Change {
-    Change::Write {
-        key: key(name),
-        op: WriteOp::Put(Bytes::copy_from_slice(value.as_bytes())),
-        above: Timestamp::ZERO,
-    }
+    let value = Bytes::copy_from_slice(value.as_bytes());
+    Change::Write(Write::new(key(name), WriteOp::Put(value)))
 }
 
 pub(super) fn delete(name: &str) -> Change {
-    Change::Write {
-        key: key(name),
-        op: WriteOp::Delete,
-        above: Timestamp::ZERO,
-    }
+    Change::Write(Write::new(key(name), WriteOp::Delete))
 }
 
 /// Stages and commits one change.
@@ -76,10 +69,10 @@ pub(super) fn apply(door: &mut Door<Memory>, change: Change) -> Effect {
 }
 
 pub(super) fn written(effect: Effect) -> LogItem {
-    let Effect::Written { item, .. } = effect else {
+    let Effect::Written { items, .. } = effect else {
         panic!("not written: {effect:?}");
     };
-    item
+    items.into_iter().next().unwrap()
 }
 
 pub(super) fn row(door: &Door<Memory>, name: &str) -> Option<Row> {
@@ -91,7 +84,9 @@ pub(super) fn row(door: &Door<Memory>, name: &str) -> Option<Row> {
 
 pub(super) fn value(door: &Door<Memory>, name: &str) -> Option<Bytes> {
     row(door, name).and_then(|row| {
-        let Row::Register(version) = row;
+        let Row::Register(version) = row else {
+            panic!("not a register: {row:?}");
+        };
         version.value
     })
 }
@@ -144,7 +139,7 @@ pub(super) fn position(door: &Door<Memory>, partition: PartitionId) -> Position 
 /// Gives the receiver everything in the sender's logs.
 pub(super) fn feed(sender: &Door<Memory>, receiver: &mut Door<Memory>) {
     for partition in options(0).partitions {
-        for actor in position(sender, partition).0.into_keys() {
+        for actor in position(sender, partition).reaches.into_keys() {
             if let Some(change) = piece(sender, receiver, partition, actor) {
                 let effect = apply(receiver, change);
                 assert!(matches!(effect, Effect::Appended { .. }), "{effect:?}");

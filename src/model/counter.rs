@@ -1,0 +1,116 @@
+//! Counters: a share for every actor, and operations that are counted once though they were applied twice.
+//!
+//! A counter's value is the sum of its shares. Only its own actor adds to a share, so the greater number is the
+//! newer state. A reset writes into a share how far it had observed it, and takes away only that (the
+//! `PN-Counter` of Shapiro et al., "A comprehensive study of Convergent and Commutative Replicated Data Types",
+//! 2011, with a sum for the two halves, since one writer needs no join).
+//!
+//! An increment with an operation id also writes a row for that id, which names the change. If a retry was
+//! applied by another actor, that row has two changes when it has merged, and all but the first are taken
+//! off again. So the id is part of what merges, and needs nobody's memory.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Actor, Dot, Stamp, Wall};
+
+/// An operation id that a client gave: the hash of its `Idempotency-Key`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct OpId(pub u128);
+
+/// How far a share has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// The number, in its actor's log, of the last increment in it.
+    pub n: u64,
+    /// The number of the first one: a share that was reset as a whole begins anew.
+    pub since: u64,
+    /// The sum of the increments.
+    pub sum: i64,
+}
+
+/// One actor's share of a counter.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Share {
+    /// The last change of this row, by its own actor or by a reset.
+    pub stamp: Stamp,
+    /// What its actor added.
+    pub own: Tally,
+    /// What of it was observed and reset.
+    pub reset: Tally,
+}
+
+impl Share {
+    /// What it adds to the counter.
+    pub fn value(&self) -> i128 {
+        let reset = if self.reset.n >= self.own.since {
+            self.reset.sum
+        } else {
+            0
+        };
+        i128::from(self.own.sum) - i128::from(reset)
+    }
+
+    /// Whether all of it was reset.
+    pub fn is_reset(&self) -> bool {
+        self.reset.n >= self.own.n
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.stamp = self.stamp.max(other.stamp);
+        self.own = self.own.max(other.own);
+        self.reset = self.reset.max(other.reset);
+    }
+}
+
+/// An increment with an operation id: which changes applied it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Once {
+    /// The last change of this row.
+    pub stamp: Stamp,
+    /// The changes that applied it, with what each added, by dot.
+    pub applied: BTreeMap<Dot, i64>,
+    /// Until when a retry is sure to find it.
+    pub expires: Wall,
+    /// Whether it has expired at a cut that all replicas agree on.
+    pub is_spent: bool,
+}
+
+impl Once {
+    /// Whether it was applied more than once.
+    pub fn is_repeated(&self) -> bool {
+        self.applied.len() > 1
+    }
+
+    /// What is to be taken off the counter, given its shares: all that was added but by the first change, and if
+    /// any of the changes was reset, that of the first too, for the increment was observed by the reset.
+    fn surplus(&self, shares: &BTreeMap<Actor, &Share>) -> i128 {
+        let share = |dot: &Dot| shares.get(&dot.actor);
+        let is_reset = |dot: &Dot| share(dot).is_some_and(|share| dot.n <= share.reset.n);
+        let is_counted =
+            |dot: &Dot| share(dot).is_some_and(|share| dot.n <= share.own.n) && !is_reset(dot);
+        let was_reset = self.applied.keys().any(is_reset);
+        let counted = self.applied.iter().filter(|(dot, _)| is_counted(dot));
+        let spared = usize::from(!was_reset);
+        counted.skip(spared).map(|(_, sum)| i128::from(*sum)).sum()
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.stamp = self.stamp.max(other.stamp);
+        for (dot, sum) in &other.applied {
+            self.applied.entry(*dot).or_insert(*sum);
+        }
+        self.expires = self.expires.max(other.expires);
+        self.is_spent |= other.is_spent;
+    }
+}
+
+/// The value of a counter: its shares, less what was applied more than once.
+pub fn counter_value<'a>(
+    shares: &BTreeMap<Actor, &Share>,
+    repeated: impl Iterator<Item = &'a Once>,
+) -> i128 {
+    let sum: i128 = shares.values().map(|share| share.value()).sum();
+    sum - repeated.map(|once| once.surplus(shares)).sum::<i128>()
+}
