@@ -7,12 +7,12 @@ use std::sync::Arc;
 use crate::model::{Actor, Change, Limits, NodeId, PartitionId, Position, Query, RegionId, RowKey};
 use crate::placement::Placement;
 
-use super::machine::{Config, Now, Output, Report, RequestId};
 use super::message::{Append, Lane, Message, Outcome};
 use super::peers::Peers;
 use super::reconcile::Half;
 use super::replica::Replica;
 use super::sender::StreamId;
+use super::step::{Config, Now, Output, Report, RequestId};
 use super::timers::Timers;
 use crate::model::Ticket;
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use crate::model::{Incarnation, NodeId, PartitionId, Position, Reach, Time};
 
 use super::core::{Core, send};
-use super::machine::{Now, Output};
 use super::message::{Heartbeat, Known, Lane, Message};
 use super::receiver::Receiver;
 use super::replica::Told;
 use super::sender::Sender;
+use super::step::{Now, Output};
 use super::timers::Timer;
 
 /// Every so many heartbeats all positions are told, hearsay included.

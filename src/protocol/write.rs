@@ -11,11 +11,11 @@ use crate::model::{
 };
 
 use super::core::{Core, Counter, Origin, Purpose, reply};
-use super::machine::Output;
 use super::message::{Ack, Outcome, Unavailable, Unknown, Written};
 use super::quorum::{Kind, Quorum};
 use super::recent::Piece;
 use super::sender::Sender;
+use super::step::Output;
 use super::timers::Timer;
 
 /// A write as it was asked for.
