@@ -1,11 +1,15 @@
 //! This replica's side of what peers ask and repair here.
 
-use crate::model::{Answer, Change, NodeId, Query, Row, RowKey};
+use crate::model::{Answer, Change, NodeId, Query, Row, RowKey, Selection, Token};
 
 use super::core::{Core, Purpose, send};
-use super::message::{Lane, Message};
+use super::message::{Lane, Message, Outcome, Unavailable};
 use super::reconcile::{is_reasonable, within};
+use super::sides::Side;
 use super::step::Output;
+
+/// Bytes of rows beyond which they do not fit a message.
+const SELECTED_BYTES_MAX: usize = 18 << 20;
 
 /// A peer reads rows here: several of them when it reconciles.
 pub(super) fn on_read(
@@ -66,6 +70,72 @@ pub(super) fn on_digest_ask(
     core.query(outputs, Purpose::PeerDigest { peer, id }, query);
 }
 
+/// A peer selects parts of a key here.
+pub(super) fn on_select(
+    core: &mut Core,
+    peer: NodeId,
+    id: u64,
+    selection: Selection,
+    whole: bool,
+    outputs: &mut Vec<Output>,
+) {
+    let partition = selection.key().map(|key| core.partition(key));
+    let replica = partition.and_then(|partition| core.replicas.get(&partition));
+    let is_serving = replica.is_some_and(|replica| replica.is_serving);
+    if !is_serving || !is_of_one_key(&selection) {
+        send(outputs, peer, Lane::Request, Message::CannotRead { id });
+        return;
+    }
+    let purpose = Purpose::PeerSelect { peer, id, whole };
+    core.query(outputs, purpose, Query::Select(selection));
+}
+
+/// Whether a selection is of parts of one key that there are.
+pub(super) fn is_of_one_key(selection: &Selection) -> bool {
+    let Some(first) = selection.key() else {
+        return false;
+    };
+    let name = |key: &RowKey| (key.keyspace, key.token, key.key.clone());
+    let is_whole_key = !first.key.is_empty() && first.token == Token::of(&first.key);
+    is_whole_key
+        && match selection {
+            Selection::Rows(rows) => rows
+                .iter()
+                .all(|key| name(key) == name(first) && key.part().is_some()),
+            Selection::Counter { .. } | Selection::Page { .. } => true,
+        }
+}
+
+/// What a peer selected.
+pub(super) fn selected(id: u64, whole: bool, answer: Answer) -> Message {
+    let Answer::Selected {
+        position,
+        rows,
+        next,
+    } = answer
+    else {
+        return Message::CannotRead { id };
+    };
+    let size = rows.iter().map(|(key, row)| key.size() + row.size());
+    if size.sum::<usize>() > SELECTED_BYTES_MAX {
+        return Message::CannotRead { id };
+    }
+    let side = Side::new(position, rows, next.clone());
+    let state = side.state();
+    let rows = if whole {
+        side.rows.into_iter().collect()
+    } else {
+        Vec::new()
+    };
+    Message::Selected {
+        id,
+        position: side.position,
+        state,
+        rows,
+        next,
+    }
+}
+
 /// What a peer wanted to read.
 pub(super) fn rows(core: &Core, id: u64, whole: bool, answer: Answer) -> Message {
     let Answer::Rows(rows) = answer else {
@@ -114,5 +184,14 @@ fn lane(rows: usize) -> Lane {
         Lane::Reconcile
     } else {
         Lane::Request
+    }
+}
+
+/// How many members or fields were counted here.
+pub(super) fn count(answer: &Answer) -> Outcome {
+    if let Answer::Count(count) = answer {
+        Outcome::Counted(*count)
+    } else {
+        Outcome::Unavailable(Unavailable::Replicas)
     }
 }

@@ -60,7 +60,8 @@ impl Heartbeats {
         core.timers.set(told.due, Timer::Heartbeat(peer));
         let known = known(core, told, peer, is_full);
         let wants = receiver.wants(core, peer);
-        let marks = sender.marks(now, core, peer);
+        core.vouch();
+        let marks = sender.marks(core, peer);
         let incarnation = core.actor.incarnation;
         let Some(state) = core.peers.get_mut(peer) else {
             return;

@@ -8,8 +8,9 @@ use crate::model::{
 };
 
 use super::answer;
-use super::core::{Core, Origin, Purpose, report, send};
+use super::core::{Core, Origin, Purpose, reply, report, send};
 use super::forward::{Forwards, Seen};
+use super::gate::Gates;
 use super::heartbeat::{self, Heartbeats};
 use super::list::Lists;
 use super::message::{Ack, Heartbeat, Lane, Message};
@@ -19,11 +20,13 @@ use super::read::Reads;
 use super::receiver::Receiver;
 use super::reconcile::{LEAF_ROWS_MAX, Reconciler, Told};
 use super::replica::{self, Replica};
+use super::select::{self, Selects};
 use super::sender::Sender;
 use super::step::{Config, Input, Now, Output, Report};
 use super::timers::Timer;
 use super::upkeep;
 use super::view::{self, View};
+use super::wait::Waits;
 use super::write::Writes;
 
 /// The longest that an operation of a peer may be held, whatever it asks for.
@@ -35,7 +38,12 @@ pub struct Machine {
     pub(super) core: Core,
     pub(super) writes: Writes,
     pub(super) reads: Reads,
+    pub(super) selects: Selects,
     pub(super) lists: Lists,
+    pub(super) gates: Gates,
+    pub(super) waits: Waits,
+    /// Marks or positions have moved: what waits for them may go on.
+    has_moved: bool,
     pub(super) forwards: Forwards,
     pub(super) seen: Seen,
     pub(super) sender: Sender,
@@ -71,7 +79,11 @@ impl Machine {
             core,
             writes: Writes::default(),
             reads: Reads::default(),
+            selects: Selects::default(),
             lists: Lists::default(),
+            gates: Gates::default(),
+            waits: Waits::default(),
+            has_moved: false,
             forwards: Forwards::default(),
             seen: Seen::default(),
             receiver: Receiver::default(),
@@ -85,6 +97,12 @@ impl Machine {
     /// Pieces of log and acknowledgements gather until [`Input::Tick`], so that what came together goes
     /// together; [`Self::next_deadline`] asks for it at once when there are any.
     pub fn step(&mut self, now: Now, input: Input, outputs: &mut Vec<Output>) {
+        self.core.wall = now.wall;
+        self.take(now, input, outputs);
+        self.show(now, outputs);
+    }
+
+    fn take(&mut self, now: Now, input: Input, outputs: &mut Vec<Output>) {
         match input {
             Input::Tick => self.on_tick(now, outputs),
             Input::Request {
@@ -124,7 +142,7 @@ impl Machine {
 
     /// When to step with [`Input::Tick`] at the latest.
     pub fn next_deadline(&self) -> Time {
-        if self.sender.is_dirty() || self.receiver.is_dirty() {
+        if self.sender.is_dirty() || self.receiver.is_dirty() || self.is_awaited() {
             return Time(0);
         }
         self.core.timers.next().unwrap_or(Time(u64::MAX))
@@ -134,8 +152,42 @@ impl Machine {
         while let Some(timer) = self.core.timers.pop_due(now.time) {
             self.on_timer(now, timer, outputs);
         }
+        self.settle_waiting(now, outputs);
         self.receiver.flush(outputs);
         self.sender.flush(now, &mut self.core, outputs);
+    }
+
+    /// Whether somebody waits for what has moved.
+    fn is_awaited(&self) -> bool {
+        self.has_moved && self.gates.len() + self.waits.questions() > 0
+    }
+
+    /// Marks or positions have moved: reads and waits that hang on them go on.
+    fn settle_waiting(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        if std::mem::take(&mut self.has_moved) {
+            for accepted in self.gates.settle(&mut self.core) {
+                self.route(now, accepted, outputs);
+            }
+            self.waits.settle(now.time, &mut self.core, outputs);
+        }
+    }
+
+    /// Carries between writes and the reads that they hang on.
+    fn show(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        loop {
+            let wishes = self.writes.take_wishes();
+            let observed = self.selects.take_observed();
+            if wishes.is_empty() && observed.is_empty() {
+                return;
+            }
+            for (partition, request) in wishes {
+                self.selects
+                    .start(now, &mut self.core, partition, request, outputs);
+            }
+            for observed in observed {
+                self.writes.on_observed(&mut self.core, observed, outputs);
+            }
+        }
     }
 
     fn on_timer(&mut self, now: Now, timer: Timer, outputs: &mut Vec<Output>) {
@@ -179,6 +231,14 @@ impl Machine {
             Timer::Write(id) => self.writes.on_deadline(&mut self.core, id, outputs),
             Timer::Read(id) => self.reads.on_deadline(&mut self.core, id, outputs),
             Timer::Hedge(id) => self.reads.on_hedge(&self.core, id, outputs),
+            Timer::Select(id) => self.selects.on_deadline(&mut self.core, id, outputs),
+            Timer::SelectHedge(id) => self.selects.on_hedge(&self.core, id, outputs),
+            Timer::Gate(id) => {
+                if let Some(accepted) = self.gates.on_timer(id) {
+                    self.route(now, accepted, outputs);
+                }
+            }
+            Timer::Wait(id) => self.waits.on_timer(now.time, &mut self.core, id, outputs),
             Timer::Forward(id) => self.forwards.on_deadline(id, outputs),
         }
     }
@@ -195,7 +255,13 @@ impl Machine {
 
     /// Requests in flight.
     pub(super) fn requests(&self) -> usize {
-        self.writes.len() + self.reads.len() + self.lists.len() + self.forwards.len()
+        self.writes.len()
+            + self.reads.len()
+            + self.selects.len()
+            + self.lists.len()
+            + self.gates.len()
+            + self.waits.len()
+            + self.forwards.len()
     }
 
     fn on_message(&mut self, now: Now, from: NodeId, message: Message, outputs: &mut Vec<Output>) {
@@ -210,6 +276,7 @@ impl Machine {
                 }
             }
             Message::Append(append) => {
+                self.has_moved = true;
                 self.receiver
                     .on_append(now, &mut self.core, from, append, outputs);
             }
@@ -265,6 +332,7 @@ impl Machine {
             Message::CannotRead { id } => {
                 self.reconciler.give_up(from, id);
                 self.reads.on_cannot(&self.core, id, from, outputs);
+                self.selects.on_cannot(&self.core, id, from, outputs);
             }
             Message::Repair { id, rows } => {
                 answer::on_repair(&mut self.core, from, id, rows, outputs);
@@ -276,15 +344,50 @@ impl Machine {
                 {
                     self.reads
                         .on_repaired(&mut self.core, id, from, is_kept, outputs);
+                    self.selects.on_repaired(&mut self.core, id, from, outputs);
                 }
             }
-            Message::Select { id, .. } => {
-                send(outputs, from, Lane::Request, Message::CannotRead { id });
+            Message::Select {
+                id,
+                selection,
+                whole,
+            } => {
+                answer::on_select(&mut self.core, from, id, selection, whole, outputs);
             }
-            Message::Selected { .. }
-            | Message::GravesTell { .. }
-            | Message::Await { .. }
-            | Message::Awaited { .. } => {}
+            Message::Selected {
+                id,
+                position,
+                state,
+                rows,
+                next,
+            } => {
+                let told = select::Told {
+                    position,
+                    state,
+                    rows,
+                    next,
+                };
+                self.selects
+                    .on_told(&mut self.core, id, from, told, outputs);
+            }
+            Message::GravesTell { .. } => {}
+            Message::Await {
+                id,
+                session,
+                micros_left,
+            } => {
+                let left = Duration::from_micros(micros_left).min(FORWARD_MAX);
+                self.waits.on_await(
+                    now.time,
+                    &mut self.core,
+                    (from, id),
+                    (session, left),
+                    outputs,
+                );
+            }
+            Message::Awaited { id } => {
+                self.waits.on_awaited(&mut self.core, id, from, outputs);
+            }
             Message::DigestAsk {
                 id,
                 partition,
@@ -358,6 +461,7 @@ impl Machine {
             beat.heard,
         );
         let Some(heard) = heard else { return };
+        self.has_moved = true;
         if heard.is_reborn {
             self.sender.on_peer_lost(from);
             self.heartbeats.restart(now, &mut self.core, from);
@@ -410,7 +514,7 @@ impl Machine {
         match &purpose {
             Some(Purpose::Write(id)) => {
                 self.writes
-                    .on_staged(core, &mut self.sender, *id, &effect, outputs);
+                    .on_staged(core, &mut self.sender, (*id, ticket), &effect, outputs);
             }
             Some(Purpose::Append(arrival)) => {
                 self.receiver
@@ -431,19 +535,19 @@ impl Machine {
         let Some(purpose) = self.core.tickets.remove(&ticket) else {
             return;
         };
+        self.has_moved = true;
         let core = &mut self.core;
         let is_kept = matches!(effect, Effect::Repaired { summary: Some(_) });
         let is_applied = !matches!(effect, Effect::Early { .. } | Effect::Refused { .. });
         match purpose {
-            Purpose::Write(_) => {
-                if let Effect::Written { partition, items } = effect
-                    && let Some(last) = items.last()
-                {
-                    if let Some(replica) = core.replicas.get_mut(&partition) {
-                        replica.reach(now.wall, core.actor, Reach::upto(last.n));
+            Purpose::Write(id) => {
+                if let Effect::Written { partition, items } = effect {
+                    let last = items.last().map(|last| last.n);
+                    if let (Some(n), Some(replica)) = (last, core.replicas.get_mut(&partition)) {
+                        replica.reach(now.wall, core.actor, Reach::upto(n));
                     }
                     self.sender.touch(partition, core.actor);
-                    self.writes.on_durable(core, partition, last.n, outputs);
+                    self.writes.on_durable(core, id, last, outputs);
                 }
             }
             Purpose::Append(arrival) => {
@@ -454,6 +558,10 @@ impl Machine {
             Purpose::ReadRepair(id) if is_applied => {
                 let me = core.me;
                 self.reads.on_repaired(core, id, me, is_kept, outputs);
+            }
+            Purpose::SelectRepair(id) if is_applied => {
+                let me = core.me;
+                self.selects.on_repaired(core, id, me, outputs);
             }
             Purpose::PeerRepair {
                 peer,
@@ -497,6 +605,10 @@ impl Machine {
             | Purpose::Serve(_)
             | Purpose::PeerRepair { .. }
             | Purpose::Read(_)
+            | Purpose::Select(_)
+            | Purpose::SelectRepair(_)
+            | Purpose::PeerSelect { .. }
+            | Purpose::Count(_)
             | Purpose::List(_)
             | Purpose::LogPage(_)
             | Purpose::PeerRead { .. }
@@ -512,6 +624,12 @@ impl Machine {
         let core = &mut self.core;
         match purpose {
             Purpose::Read(id) => self.reads.on_own(core, id, answer, outputs),
+            Purpose::Select(id) => self.selects.on_own(core, id, answer, outputs),
+            Purpose::PeerSelect { peer, id, whole } => {
+                let message = answer::selected(id, whole, answer);
+                send(outputs, peer, Lane::Request, message);
+            }
+            Purpose::Count(origin) => reply(outputs, origin, answer::count(&answer)),
             Purpose::List(id) => self.lists.on_rows(core, id, answer, outputs),
             Purpose::LogPage(id) => self.sender.on_page(now, core, id, answer, outputs),
             Purpose::PeerRead {
@@ -534,6 +652,7 @@ impl Machine {
             Purpose::Write(_)
             | Purpose::Append(..)
             | Purpose::ReadRepair(_)
+            | Purpose::SelectRepair(_)
             | Purpose::PeerRepair { .. }
             | Purpose::Mend(_)
             | Purpose::Raise(..)
@@ -546,6 +665,8 @@ impl Machine {
     pub fn view(&self, now: Now) -> View {
         let mut queues = vec![
             ("requests", self.requests()),
+            ("gates", self.gates.len()),
+            ("awaited", self.waits.questions()),
             ("tickets", self.core.tickets.len()),
             ("streams", self.sender.len()),
             ("in_flight_bytes", self.sender.in_flight_bytes()),

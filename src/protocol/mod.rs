@@ -6,10 +6,12 @@
 mod answer;
 mod core;
 mod forward;
+mod gate;
 mod heartbeat;
 mod list;
 mod machine;
 mod message;
+mod observe;
 mod operation;
 mod peers;
 mod quorum;
@@ -18,11 +20,14 @@ mod receiver;
 mod recent;
 mod reconcile;
 mod replica;
+mod select;
 mod sender;
+mod sides;
 mod step;
 mod timers;
 mod upkeep;
 mod view;
+mod wait;
 mod write;
 
 pub use machine::Machine;
