@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Actor, Change, Limits, NodeId, PartitionId, Position, Query, RegionId, RowKey};
+use crate::model::{
+    Actor, Change, Incarnation, Limits, NodeId, PartitionId, Position, Query, RegionId, RowKey,
+};
 use crate::placement::Placement;
 
 use super::machine::{Config, Now, Output, Report, RequestId};
 use super::message::{Append, Lane, Message, Outcome};
+use super::other::Other;
 use super::peers::Peers;
 use super::reconcile::Half;
 use super::replica::Replica;
@@ -69,8 +72,10 @@ pub(super) enum Purpose {
     Mend(PartitionId),
     /// The position after reconciliation.
     Raise(PartitionId, Position),
-    /// Trimming and collecting.
+    /// What a replica does by itself.
     Upkeep,
+    /// Lives of a node that are over need not be counted any more.
+    Retire(PartitionId, NodeId, Incarnation),
     /// A partition begins to serve.
     Serve(PartitionId),
 }
@@ -97,6 +102,8 @@ pub(super) enum Counter {
     ReconcileBytes,
     Refills,
     Relayed,
+    Fenced,
+    Retired,
 }
 
 impl Counter {
@@ -121,6 +128,8 @@ impl Counter {
             Self::ReconcileBytes => "reconcile_bytes_total",
             Self::Refills => "refills_total",
             Self::Relayed => "relayed_appends_total",
+            Self::Fenced => "fenced_total",
+            Self::Retired => "retired_total",
         }
     }
 }
@@ -138,6 +147,8 @@ pub(super) struct Core {
     pub(super) timers: Timers,
     pub(super) tickets: BTreeMap<Ticket, Purpose>,
     pub(super) counters: BTreeMap<Counter, u64>,
+    /// Versions of this node that lost to concurrent ones, by the region of the winner.
+    pub(super) lost: BTreeMap<RegionId, u64>,
     next_id: u64,
 }
 
@@ -168,6 +179,7 @@ impl Core {
             timers: Timers::default(),
             tickets: BTreeMap::new(),
             counters: BTreeMap::new(),
+            lost: BTreeMap::new(),
             // Ids go on rising over restarts, so that a peer can tell a repeated question from a new one.
             next_id: now.wall.0,
         }
@@ -181,6 +193,15 @@ impl Core {
 
     pub(super) fn count(&mut self, counter: Counter, by: u64) {
         *self.counters.entry(counter).or_default() += by;
+    }
+
+    /// Counts versions of this node that lost, by the node that won.
+    pub(super) fn count_lost(&mut self, lost: &BTreeMap<NodeId, u64>) {
+        for (node, count) in lost {
+            if let Some(region) = self.region_of(*node) {
+                *self.lost.entry(region).or_default() += count;
+            }
+        }
     }
 
     pub(super) fn partition(&self, key: &RowKey) -> PartitionId {
@@ -200,12 +221,12 @@ impl Core {
         node == self.me || self.peers.is_up(node)
     }
 
-    /// Whether a replica serves, as far as it is known: here, or by its own word.
+    /// Whether a replica serves, as far as it is known: here, or by its own full word in this life of both.
     pub(super) fn is_serving(&self, replica: &Replica, node: NodeId) -> bool {
         if node == self.me {
             replica.is_serving
         } else {
-            self.peers.is_up(node) && replica.other(node).is_some_and(|other| other.is_serving)
+            self.peers.is_up(node) && replica.other(node).is_some_and(Other::is_serving)
         }
     }
 

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Incarnation, NodeId, PartitionId, Position, Reach, Time};
+use crate::model::{Actor, Change, Incarnation, NodeId, PartitionId, Position, Reach, Time};
 
-use super::core::{Core, send};
-use super::machine::{Now, Output};
+use super::core::{Core, Counter, Purpose, report, send};
+use super::machine::{Now, Output, Report};
 use super::message::{Heartbeat, Known, Lane, Message};
+use super::other::Told;
 use super::receiver::Receiver;
-use super::replica::Told;
 use super::sender::Sender;
 use super::timers::Timer;
 
-/// Every so many heartbeats all positions are told, hearsay included.
+/// Every so many heartbeats all positions are told, as they stood at one moment, hearsay included.
 const FULL_EVERY: u64 = 25;
+/// And in the middle between two of those, what others are known to have by now: so a change of theirs crosses a
+/// link that is cut, through a third region, in one such time and not two.
+const NEWS_AT: u64 = FULL_EVERY / 2;
 /// Heartbeats after a connection that tell all, whatever was told before.
 const FULL_FIRST: u64 = 4;
 
@@ -56,9 +59,16 @@ impl Heartbeats {
         let told = self.0.entry(peer).or_default();
         told.count += 1;
         let is_full = told.count <= FULL_FIRST || told.count.is_multiple_of(FULL_EVERY);
+        let hearsay = if is_full {
+            Hearsay::Snapshots
+        } else if told.count % FULL_EVERY == NEWS_AT {
+            Hearsay::News
+        } else {
+            Hearsay::None
+        };
         told.due = now.time.after(core.limits.heartbeat_every);
         core.timers.set(told.due, Timer::Heartbeat(peer));
-        let known = known(core, told, peer, is_full);
+        let known = known(core, told, peer, hearsay);
         let wants = receiver.wants(core, peer);
         let marks = sender.marks(now, core, peer);
         let incarnation = core.actor.incarnation;
@@ -79,9 +89,21 @@ impl Heartbeats {
     }
 }
 
+/// What a heartbeat says of third nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hearsay {
+    /// Nothing: it tells what has changed here.
+    None,
+    /// What they are known to have by now.
+    News,
+    /// What they had at one moment, as this node's own position is told: a full heartbeat.
+    Snapshots,
+}
+
 /// Positions to tell a peer: of the partitions that it holds too.
-fn known(core: &Core, told: &mut Book, peer: NodeId, is_full: bool) -> Vec<Known> {
+fn known(core: &Core, told: &mut Book, peer: NodeId, hearsay: Hearsay) -> Vec<Known> {
     let mut all = Vec::new();
+    let is_full = hearsay == Hearsay::Snapshots;
     for (partition, replica) in core
         .replicas
         .iter()
@@ -101,8 +123,8 @@ fn known(core: &Core, told: &mut Book, peer: NodeId, is_full: bool) -> Vec<Known
         } else {
             changed(before, &replica.position)
         };
-        if is_full || !position.reaches.is_empty() || *was_serving != replica.is_serving {
-            *before = replica.position.clone();
+        if is_full || position != Position::default() || *was_serving != replica.is_serving {
+            before.clone_from(&replica.position);
             *was_serving = replica.is_serving;
             all.push(say(
                 core.me,
@@ -111,60 +133,78 @@ fn known(core: &Core, told: &mut Book, peer: NodeId, is_full: bool) -> Vec<Known
                 replica.is_serving,
             ));
         }
-        if is_full {
-            let others = replica.others().filter(|(node, _)| *node != peer);
-            all.extend(others.map(|(node, other)| {
-                say(
-                    node,
-                    other.incarnation,
-                    other.position.clone(),
-                    other.is_serving,
-                )
-            }));
-        }
+        let others = replica.others().filter(|(node, _)| *node != peer);
+        all.extend(others.filter_map(|(node, other)| {
+            let position = match hearsay {
+                Hearsay::None => return None,
+                Hearsay::News => &other.position,
+                Hearsay::Snapshots => &other.snapshot,
+            };
+            let is_serving = other.says_serving();
+            Some(say(node, other.incarnation, position.clone(), is_serving))
+        }));
     }
     all
 }
 
+/// What of a position a peer has not been told. Lives that are retired are told once, as marks are.
 fn changed(before: &Position, now: &Position) -> Position {
-    let risen = |(actor, reach): &(&crate::model::Actor, &Reach)| before.reach(**actor) != **reach;
+    let risen = |(actor, reach): &(&Actor, &Reach)| before.reach(**actor) != **reach;
     let reaches = now.reaches.iter().filter(risen);
+    let is_new = |(node, upto): &(&NodeId, &Incarnation)| before.retired.get(*node) != Some(*upto);
     Position {
         reaches: reaches.map(|(actor, reach)| (*actor, *reach)).collect(),
-        retired: now.retired.clone(),
+        retired: (now.retired.iter().filter(is_new))
+            .map(|(node, upto)| (*node, *upto))
+            .collect(),
     }
 }
 
-/// Takes in what a peer knows. Returns the partitions here of which a replica has got further, and one in
-/// which our own log is further elsewhere than here, if there is such a one.
+/// Takes in what a peer knows. Returns the partitions here of which a replica has got further.
+///
+/// What a replica says of *this node* decides whether the disk here is what it was. More of an earlier life than is
+/// here: the disk is an old copy, for an own log is durable here before anything is answered or leaves the region.
+/// More of this very life than was ever stamped is impossible: dots are never used twice, so somebody errs, and
+/// not we; such a word is not taken in.
 pub(super) fn on_known(
     core: &mut Core,
     from: NodeId,
     known: &[Known],
     told: Told,
-) -> (Vec<PartitionId>, Option<PartitionId>) {
+    outputs: &mut Vec<Output>,
+) -> Vec<PartitionId> {
     let mut touched = Vec::new();
-    let mut forgotten = None;
+    let mut fenced = Vec::new();
+    let (me, actor) = (core.me, core.actor);
     for known in known {
-        let (me, actor) = (core.me, core.actor);
         let Some(replica) = core.replicas.get_mut(&known.partition) else {
             continue;
         };
-        // Only a replica's own word counts: hearsay could stop every node of the cluster.
-        let is_own_word = known.node == from && replica.is_replica(from);
-        if is_own_word && known.position.reach(actor).complete > replica.staged(actor) {
-            forgotten = Some(known.partition);
-        }
         if known.node == me || !replica.is_replica(known.node) {
             continue;
         }
-        if known.node == from {
-            replica.on_first_hand(known, told);
-        } else {
-            replica.on_hearsay(known);
+        if known.position.reach(actor).complete > replica.staged(actor) {
+            if replica.doubted.insert(from) {
+                report(outputs, Report::Impossible(known.partition, from));
+            }
+            continue;
         }
         touched.push(known.partition);
+        if known.node != from {
+            replica.on_hearsay(known, told);
+            continue;
+        }
+        replica.on_first_hand(known, told);
+        // Only a replica's own word counts: hearsay could stop every node of the cluster.
+        if replica.lacks_own(actor, &known.position) && replica.fence(from) {
+            fenced.push(known.partition);
+        }
+    }
+    for partition in fenced {
+        core.count(Counter::Fenced, 1);
+        report(outputs, Report::Fenced(partition));
+        core.change(outputs, Purpose::Upkeep, Change::Fence { partition });
     }
     touched.dedup();
-    (touched, forgotten)
+    touched
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{
     Actor, Answer, Change, Duration, Effect, Level, Limits, NodeId, PartitionId, PartitionState,
-    Query, Reach, RegionId, Row, RowKey, Ticket, Time, Wall, WriteOp,
+    Query, RegionId, Row, RowKey, Ticket, Time, Wall, WriteOp,
 };
 use crate::placement::Placement;
 
@@ -16,11 +16,13 @@ use super::list::{ListRequest, Lists};
 use super::message::{
     Ack, Heartbeat, Lane, Message, Operation, Outcome, Refusal, Request, Unavailable,
 };
+use super::other;
+use super::own;
 use super::peers::Connection;
 use super::read::{ReadRequest, Reads};
 use super::receiver::Receiver;
 use super::reconcile::{LEAF_ROWS_MAX, Reconciler, Told, is_reasonable, within};
-use super::replica::{self, Replica};
+use super::replica::Replica;
 use super::sender::Sender;
 use super::timers::Timer;
 use super::upkeep;
@@ -159,9 +161,11 @@ pub enum Report {
         /// Rows that differed and were merged.
         rows: u64,
     },
-    /// Peers hold changes of this very incarnation that this disk does not know: the disk is an old copy.
-    /// The loop must stop the process; the next start takes a new incarnation.
-    Amnesia(PartitionId),
+    /// Peers hold changes of an earlier life of this node that this disk does not know: the disk is an old copy.
+    /// The partition does not serve before it has caught up.
+    Fenced(PartitionId),
+    /// A peer claims changes of this very life that this node never made: its word is not taken in.
+    Impossible(PartitionId, NodeId),
 }
 
 /// What a node knows of the way from another region (or peer) to itself and back, for status and metrics.
@@ -179,6 +183,9 @@ pub struct View {
     pub peers: Vec<PeerView>,
     /// Per region that this node receives changes of, other than its own.
     pub regions: Vec<RegionView>,
+    /// Versions that lost to ones written without knowledge of them, counted at their coordinator since the start:
+    /// (region of the winner, region of the loser: this one, count).
+    pub lost: Vec<(RegionId, RegionId, u64)>,
     /// Counters since the start, by stable name (`reads_repaired_total`, …).
     pub counters: Vec<(&'static str, u64)>,
     /// Entries in flight or queued, by stable name; each has a limit.
@@ -360,7 +367,7 @@ impl Machine {
                 self.core
                     .timers
                     .set(now.time.after(self.core.limits.upkeep_every), Timer::Upkeep);
-                upkeep::trim(&mut self.core, outputs);
+                upkeep::round(now, &mut self.core, outputs);
             }
             Timer::Reconcile => self.reconciler.on_timer(now, &mut self.core, outputs),
             Timer::Stream(id) => self.sender.on_linger(id),
@@ -569,13 +576,28 @@ impl Machine {
                         .on_repaired(&mut self.core, id, from, is_kept, outputs);
                 }
             }
-            Message::Select { id, .. } | Message::GravesAsk { id, .. } => {
+            Message::Select { id, .. } => {
                 send(outputs, from, Lane::Request, Message::CannotRead { id });
             }
-            Message::Selected { .. }
-            | Message::GravesTell { .. }
-            | Message::Await { .. }
-            | Message::Awaited { .. } => {}
+            Message::GravesAsk {
+                id,
+                partition,
+                after,
+            } => {
+                let query = Query::Graves {
+                    partition,
+                    after,
+                    rows_max: LEAF_ROWS_MAX,
+                };
+                self.core
+                    .query(outputs, Purpose::PeerDigest { peer: from, id }, query);
+            }
+            Message::GravesTell { id, rows, next } => {
+                let told = Told::Graves(rows, next);
+                self.reconciler
+                    .on_told(now, &mut self.core, from, id, told, outputs);
+            }
+            Message::Selected { .. } | Message::Await { .. } | Message::Awaited { .. } => {}
             Message::DigestAsk {
                 id,
                 partition,
@@ -644,14 +666,11 @@ impl Machine {
             self.heartbeats.restart(now, &mut self.core, from);
         }
         let told = if beat.is_full {
-            replica::Told::All
+            other::Told::All
         } else {
-            replica::Told::Changes
+            other::Told::Changes
         };
-        let (touched, forgotten) = heartbeat::on_known(&mut self.core, from, &beat.known, told);
-        if let Some(partition) = forgotten {
-            report(outputs, Report::Amnesia(partition));
-        }
+        let touched = heartbeat::on_known(&mut self.core, from, &beat.known, told, outputs);
         for partition in touched {
             self.writes.settle_all(&mut self.core, partition, outputs);
         }
@@ -754,8 +773,10 @@ impl Machine {
             Some(Purpose::Append(arrival)) => {
                 self.receiver
                     .on_staged(now, core, &mut self.sender, arrival, &effect, outputs);
+                own::on_staged(core, &mut self.sender, &effect);
             }
-            Some(_) | None => {}
+            Some(_) => own::on_staged(core, &mut self.sender, &effect),
+            None => {}
         }
         if let Some(purpose) = purpose {
             self.core.tickets.insert(ticket, purpose);
@@ -773,15 +794,12 @@ impl Machine {
         let core = &mut self.core;
         let is_kept = matches!(effect, Effect::Repaired { summary: Some(_) });
         let is_applied = !matches!(effect, Effect::Early { .. } | Effect::Refused { .. });
+        own::on_durable(now, core, &mut self.sender, &effect);
         match purpose {
             Purpose::Write(_) => {
                 if let Effect::Written { partition, items } = effect
                     && let Some(last) = items.last()
                 {
-                    if let Some(replica) = core.replicas.get_mut(&partition) {
-                        replica.reach(now.wall, core.actor, Reach::upto(last.n));
-                    }
-                    self.sender.touch(partition, core.actor);
                     self.writes.on_durable(core, partition, last.n, outputs);
                 }
             }
@@ -810,7 +828,9 @@ impl Machine {
                 if let Some(replica) = core.replicas.get_mut(&partition) {
                     replica.on_raised(now.wall, &position);
                 }
+                self.sender.on_retired(core, partition);
                 self.sender.touch_all(partition);
+                self.receiver.on_retired(core, partition);
                 self.receiver.on_raised(now, core, partition, outputs);
             }
             Purpose::Upkeep => {
@@ -826,14 +846,25 @@ impl Machine {
                 }
             }
             Purpose::Serve(partition) if is_applied => {
-                if let Some(replica) = core.replicas.get_mut(&partition) {
+                // It may have been fenced since it was to serve.
+                let replica = core.replicas.get_mut(&partition);
+                if let Some(replica) = replica.filter(|replica| replica.is_about_to_serve) {
+                    replica.is_about_to_serve = false;
                     replica.is_serving = true;
+                    report(outputs, Report::Serving(partition));
                 }
-                report(outputs, Report::Serving(partition));
+            }
+            Purpose::Retire(partition, node, upto) if is_applied => {
+                if let Some(replica) = core.replicas.get_mut(&partition) {
+                    replica.retire(node, upto);
+                }
+                self.sender.on_retired(core, partition);
+                self.receiver.on_retired(core, partition);
             }
             Purpose::ReadRepair(_)
             | Purpose::Raise(..)
             | Purpose::Serve(_)
+            | Purpose::Retire(..)
             | Purpose::PeerRepair { .. }
             | Purpose::Read(_)
             | Purpose::List(_)
@@ -899,11 +930,11 @@ impl Machine {
                         rows,
                         more,
                     },
+                    Answer::Graves { rows, next } => Message::GravesTell { id, rows, next },
                     Answer::Rows(_)
                     | Answer::Log(_)
                     | Answer::Selected { .. }
                     | Answer::Count(_)
-                    | Answer::Graves { .. }
                     | Answer::Scan { .. }
                     | Answer::Unreadable { .. } => Message::CannotRead { id },
                 };
@@ -920,6 +951,7 @@ impl Machine {
             | Purpose::Mend(_)
             | Purpose::Raise(..)
             | Purpose::Upkeep
+            | Purpose::Retire(..)
             | Purpose::Serve(_) => {}
         }
     }

@@ -57,6 +57,9 @@ pub(super) fn view(
                 divergence: reconciler.divergence(region),
             })
             .collect(),
+        lost: (core.lost.iter())
+            .map(|(winner, count)| (*winner, core.region, *count))
+            .collect(),
         counters,
         queues,
     }

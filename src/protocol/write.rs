@@ -6,15 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{
-    Change, Effect, Level, LogItem, NodeId, PartitionId, Reach, Summary, Time, Timestamp,
-};
+use crate::model::{Change, Effect, Level, NodeId, PartitionId, Summary, Time, Timestamp};
 
 use super::core::{Core, Counter, Origin, Purpose, reply};
 use super::machine::Output;
 use super::message::{Ack, Outcome, Unavailable, Unknown, Written};
+use super::own;
 use super::quorum::{Kind, Quorum};
-use super::recent::Piece;
 use super::sender::Sender;
 use super::timers::Timer;
 
@@ -129,7 +127,7 @@ impl Writes {
             }
             return;
         };
-        log_own(core, sender, *partition, items);
+        own::log(core, sender, *partition, items);
         let Some(item) = items.last() else { return };
         let Some(write) = self.writes.get_mut(&id) else {
             return;
@@ -299,22 +297,4 @@ impl Writes {
             );
         }
     }
-}
-
-/// Our own log grew: keep the entry at hand and wake its streams.
-fn log_own(core: &mut Core, sender: &mut Sender, partition: PartitionId, items: &[LogItem]) {
-    let (Some(first), Some(last)) = (items.first(), items.last()) else {
-        return;
-    };
-    let Some(replica) = core.replicas.get_mut(&partition) else {
-        return;
-    };
-    replica.stage(core.actor, Reach::upto(last.n));
-    let piece = Piece {
-        from: first.n - 1,
-        to: last.n,
-        items: items.to_vec(),
-    };
-    sender.recent.push(partition, core.actor, piece);
-    sender.touch(partition, core.actor);
 }

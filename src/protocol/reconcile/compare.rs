@@ -61,47 +61,101 @@ pub(super) fn compare(
         next: bound.clone(),
         ..Difference::default()
     };
-    let is_in_flight = |position: &Position, dot: Dot| {
-        mode == Mode::Routine && !position.covers(dot) && is_delivered(dot)
+    let sides = Sides {
+        mode,
+        mine: &mine.position,
+        theirs: &theirs.position,
+        is_delivered: &is_delivered,
     };
     for (key, pair) in union {
         match pair {
-            (Some(mine), Some(theirs)) if mine.dot == theirs.dot => {}
-            (Some(own), Some(other)) if own.is_newer_than(other) => {
-                if mode == Mode::Routine && !is_in_flight(&theirs.position, own.dot) {
-                    found.push.push(key.clone());
-                }
-            }
-            (Some(_), Some(other)) => {
-                if !is_in_flight(&mine.position, other.dot) {
-                    found.pull.push(key.clone());
-                }
-            }
-            // A tombstone that we lack and need not fill up with is on its way, or was collected here.
-            (None, Some(other)) => {
-                let is_idle = mode == Mode::Routine && other.is_tombstone;
-                if !is_idle
-                    && !mine.position.covers(other.dot)
-                    && !is_in_flight(&mine.position, other.dot)
-                {
-                    found.pull.push(key.clone());
-                }
-            }
-            (Some(own), None) if theirs.position.covers(own.dot) => {
-                if !own.is_tombstone {
-                    found.forget.push((key.clone(), own.state));
-                }
-            }
-            (Some(own), None) => {
-                let is_idle = mode == Mode::Refill || own.is_tombstone;
-                if !is_idle && !is_in_flight(&theirs.position, own.dot) {
-                    found.push.push(key.clone());
-                }
-            }
+            (Some(mine), Some(theirs)) => sides.both(key, mine, theirs, &mut found),
+            (Some(mine), None) => sides.only_mine(key, mine, &mut found),
+            (None, Some(theirs)) => sides.only_theirs(key, theirs, &mut found),
             (None, None) => {}
         }
     }
     found
+}
+
+/// The positions of the two sides, by which what one of them lacks is judged.
+struct Sides<'a> {
+    mode: Mode,
+    mine: &'a Position,
+    theirs: &'a Position,
+    is_delivered: &'a dyn Fn(Dot) -> bool,
+}
+
+impl Sides<'_> {
+    /// Whether a log will bring some of a row to whoever has this position.
+    fn is_in_flight(&self, position: &Position, row: &Summary) -> bool {
+        self.mode == Mode::Routine
+            && row
+                .dots()
+                .any(|dot| !position.covers(dot) && (self.is_delivered)(dot))
+    }
+
+    fn both(&self, key: &RowKey, mine: &Summary, theirs: &Summary, found: &mut Difference) {
+        let is_here = !self.is_in_flight(self.mine, theirs);
+        let is_there = !self.is_in_flight(self.theirs, mine);
+        let is_routine = self.mode == Mode::Routine;
+        if mine.is_register && theirs.is_register {
+            // Of one change, a value that has expired on one side goes on the other by the cut of expiry.
+            let is_newer = mine.is_newer_than(theirs);
+            if theirs.is_newer_than(mine) && is_here {
+                found.pull.push(key.clone());
+            } else if is_newer && is_there && is_routine {
+                found.push.push(key.clone());
+            }
+        } else if mine.state != theirs.state && is_here && is_there {
+            // Each may have what the other lacks.
+            found.pull.push(key.clone());
+            if is_routine {
+                found.push.push(key.clone());
+            }
+        }
+    }
+
+    fn only_mine(&self, key: &RowKey, mine: &Summary, found: &mut Difference) {
+        if mine.dots().all(|dot| self.theirs.covers(dot)) {
+            if !mine.is_tombstone {
+                found.forget.push((key.clone(), mine.state));
+            }
+            return;
+        }
+        let is_idle = self.mode == Mode::Refill || mine.is_tombstone;
+        if !is_idle && !self.is_in_flight(self.theirs, mine) {
+            found.push.push(key.clone());
+        }
+    }
+
+    /// A tombstone that we lack and need not fill up with is on its way, or was collected here.
+    fn only_theirs(&self, key: &RowKey, theirs: &Summary, found: &mut Difference) {
+        let is_idle = self.mode == Mode::Routine && theirs.is_tombstone;
+        let is_known = theirs.dots().all(|dot| self.mine.covers(dot));
+        if !is_idle && !is_known && !self.is_in_flight(self.mine, theirs) {
+            found.pull.push(key.clone());
+        }
+    }
+}
+
+/// Of tombstones that a peer has, and the states here of the same rows, those to take: unknown here, or newer
+/// there. Digests do not count tombstones, so that nothing else shows them.
+pub(super) fn wanted_graves(
+    position: &Position,
+    theirs: &[(RowKey, Summary)],
+    mine: &[Option<Summary>],
+) -> Vec<RowKey> {
+    let is_wanted = |theirs: &Summary, mine: &Option<Summary>| match mine {
+        None => !theirs.dots().all(|dot| position.covers(dot)),
+        Some(mine) if mine.is_register && theirs.is_register => theirs.is_newer_than(mine),
+        Some(mine) => mine.state != theirs.state,
+    };
+    let pairs = theirs.iter().zip(mine);
+    pairs
+        .filter(|((_, theirs), mine)| is_wanted(theirs, mine))
+        .map(|((key, _), _)| key.clone())
+        .collect()
 }
 
 #[cfg(test)]

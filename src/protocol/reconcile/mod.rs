@@ -2,12 +2,15 @@
 //! differ, then listings of leaves, then rows.
 //!
 //! Routine rounds run all the time and mend what no log will bring. A refill follows a log that was trimmed
-//! past our position: it takes all that is newer, and then takes over the peer's position.
+//! past our position, or lives that were retired without us: it takes all that is newer, tombstones included, and
+//! then takes over the peer's position.
 
 mod compare;
 mod session;
 
 use std::collections::BTreeMap;
+
+use bytes::Bytes;
 
 use crate::model::{
     Actor, Answer, Change, Duration, NodeId, PartitionId, Position, RegionId, Row, RowKey, Summary,
@@ -16,6 +19,8 @@ use crate::model::{
 
 use super::core::{Core, Counter, Purpose, report};
 use super::machine::{Now, Output, Report};
+use super::replica::Replica;
+use super::retire;
 use super::timers::Timer;
 
 use compare::Listing;
@@ -48,6 +53,8 @@ pub(super) enum Half {
     Compare(u64),
     /// Rows to give away.
     Push(u64),
+    /// Rows of which the peer has tombstones.
+    Graves(u64),
 }
 
 /// What a peer told.
@@ -59,6 +66,8 @@ pub(super) enum Told {
     Leaf(Position, Vec<(RowKey, Summary)>, bool),
     /// Rows that were asked for: perhaps only the first of them.
     Rows(Vec<Option<Row>>),
+    /// A page of tombstones.
+    Graves(Vec<(RowKey, Summary)>, Option<Bytes>),
     /// Rows that were given are on disk there.
     Repaired,
 }
@@ -141,20 +150,32 @@ impl Reconciler {
         actor: Actor,
         outputs: &mut Vec<Output>,
     ) {
-        let refills = self
-            .sessions
-            .values()
-            .filter(|session| session.mode == Mode::Refill)
-            .count();
+        let is_behind = core.replicas.get(&partition).is_some_and(|replica| {
+            // Lives that are retired there are looked after by heartbeats.
+            let is_retired = replica.position.has_retired(actor);
+            !is_retired && replica.complete_at(peer, actor) > replica.position.reach(actor).applied
+        });
+        if is_behind {
+            self.refill(now, core, partition, peer, outputs);
+        }
+    }
+
+    fn refill(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        partition: PartitionId,
+        peer: NodeId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let is_refill = |session: &&Session| session.mode == Mode::Refill;
+        let refills = self.sessions.values().filter(is_refill).count();
         let is_running = self
             .sessions
             .get(&partition)
-            .is_some_and(|session| session.mode == Mode::Refill);
-        let is_held = core.replicas.contains_key(&partition);
-        let is_behind = core.replicas.get(&partition).is_some_and(|replica| {
-            replica.complete_at(peer, actor) > replica.position.reach(actor).applied
-        });
-        if is_running || refills >= REFILLS_MAX || !is_held || !is_behind {
+            .as_ref()
+            .is_some_and(is_refill);
+        if is_running || refills >= REFILLS_MAX {
             return;
         }
         core.count(Counter::Refills, 1);
@@ -162,6 +183,28 @@ impl Reconciler {
         self.sessions
             .insert(partition, Session::new(now.time, peer, Mode::Refill));
         self.advance(now, core, partition, outputs);
+    }
+
+    /// Fills what no log can bring: lives that were retired elsewhere before this replica knew that it has all of them.
+    fn refill_retired(&mut self, now: Now, core: &mut Core, outputs: &mut Vec<Output>) {
+        let fuller = |replica: &Replica| {
+            let others = replica.others().map(|(node, _)| node);
+            others
+                .filter(|node| core.is_serving(replica, *node))
+                .filter(|node| retire::must_be_filled(replica, *node))
+                .min_by_key(|node| {
+                    let region = core.region_of(*node);
+                    region.map(|region| core.placement.rtt(core.region, region))
+                })
+        };
+        let lacking: Vec<(PartitionId, NodeId)> = core
+            .replicas
+            .values()
+            .filter_map(|replica| Some((replica.partition, fuller(replica)?)))
+            .collect();
+        for (partition, peer) in lacking {
+            self.refill(now, core, partition, peer, outputs);
+        }
     }
 
     /// Looks at what is due, gives up what is stuck, and goes on with what waited for budget.
@@ -190,6 +233,7 @@ impl Reconciler {
         for partition in waiting {
             self.advance(now, core, partition, outputs);
         }
+        self.refill_retired(now, core, outputs);
     }
 
     fn begin_round(&mut self, now: Now, core: &mut Core, partition: PartitionId) {

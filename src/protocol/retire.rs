@@ -1,0 +1,139 @@
+//! When a life of a node that is over need not be counted any more.
+//!
+//! Every start of a node begins a new life, and so a new log in every partition that it writes. Positions, heartbeats
+//! and contexts would grow with each restart. So a life is *retired*, replica by replica, when every replica of every
+//! region has the same of its log, and nothing is left to do with it: its entries are trimmed, and its tombstones are
+//! within the floor that was last collected.
+//!
+//! Who says "retired" says that everybody has everything. Nobody may believe that of himself on another's word: a
+//! replica whose disk was taken back to an old copy would claim what it has not, and others would conclude that it
+//! had deleted it. So each replica *notes*, before anyone has retired a life, that all have the same of it. What it has noted,
+//! it may retire; what others have retired and it has not noted, it gets by digest (see `reconcile`), with the
+//! position that comes of that. The pause between noting and retiring is long enough for all to note.
+//!
+//! The newest life that is over is never retired, so that an old copy of a disk is always recognised: it lacks some of
+//! that life or has none of it, and peers name it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Actor, Incarnation, NodeId};
+
+use super::replica::Replica;
+
+/// Rounds of upkeep between noting and retiring: some times longer than a full heartbeat takes to reach everybody
+/// through a third region.
+const PAUSE_ROUNDS: u32 = 30;
+
+/// Everybody had a life's log up to here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Noted {
+    n: u64,
+    rounds: u32,
+}
+
+/// A round of upkeep: notes lives that are over, and says which may be retired.
+pub(super) fn look(me: Actor, replica: &mut Replica) -> Vec<(NodeId, Incarnation)> {
+    let nodes: BTreeSet<NodeId> = replica.nodes().collect();
+    let found = nodes.into_iter().filter_map(|node| {
+        let upto = look_at(me, replica, node)?;
+        Some((node, upto))
+    });
+    found.collect()
+}
+
+/// Whether another replica has retired lives of which this one cannot say that it has everything.
+pub(super) fn must_be_filled(replica: &Replica, node: NodeId) -> bool {
+    let other = replica.other(node);
+    other.is_some_and(|other| {
+        let mut retired = other.position.retired.iter();
+        retired.any(|(node, upto)| !is_vouched(replica, *node, *upto))
+    })
+}
+
+fn is_vouched(replica: &Replica, node: NodeId, upto: Incarnation) -> bool {
+    let mine = replica.position.retired.get(&node);
+    let incarnation = upto;
+    mine.is_some_and(|mine| *mine >= upto)
+        || replica.noted.contains_key(&Actor { node, incarnation })
+}
+
+fn look_at(me: Actor, replica: &mut Replica, node: NodeId) -> Option<Incarnation> {
+    let is_lacking = replica.others().any(|(_, other)| {
+        let upto = other.position.retired.get(&node);
+        upto.is_some_and(|upto| !is_vouched(replica, node, *upto))
+    });
+    let agreed = if is_lacking {
+        BTreeMap::new()
+    } else {
+        agreed(me, replica, node)
+    };
+    replica
+        .noted
+        .retain(|actor, _| actor.node != node || agreed.contains_key(actor));
+    let mut ready = None;
+    let mut is_open = true;
+    for (actor, n) in agreed {
+        let is_retired = is_retired_elsewhere(replica, actor);
+        let noted = match replica.noted.get(&actor) {
+            Some(noted) if noted.n == n => Noted {
+                n,
+                rounds: noted.rounds.saturating_add(1),
+            },
+            _ if is_retired => {
+                replica
+                    .noted
+                    .retain(|other, _| other.node != node || other.incarnation < actor.incarnation);
+                break;
+            }
+            Some(_) | None => Noted { n, rounds: 0 },
+        };
+        replica.noted.insert(actor, noted);
+        let is_over = |marks: &BTreeMap<Actor, u64>| marks.get(&actor).is_some_and(|to| *to >= n);
+        let has_paused = noted.rounds >= PAUSE_ROUNDS || is_retired;
+        is_open &= has_paused && is_over(&replica.trimmed) && is_over(&replica.collected);
+        if is_open {
+            ready = Some(actor.incarnation);
+        }
+    }
+    ready
+}
+
+/// The first lives of a node of which every replica has the same, and how much; not the newest that is over.
+fn agreed(me: Actor, replica: &Replica, node: NodeId) -> BTreeMap<Actor, u64> {
+    let living = if node == me.node {
+        Some(me.incarnation)
+    } else {
+        replica.other(node).map(|other| other.incarnation)
+    };
+    let is_over = |actor: &Actor| {
+        actor.node == node && living.is_some_and(|living| actor.incarnation < living)
+    };
+    let has_entries = |actor: &Actor| {
+        let mut known = replica
+            .others()
+            .map(|(_, other)| other.position.reach(*actor));
+        let mine = replica.position.reach(*actor);
+        mine.applied > 0 || known.any(|reach| reach.applied > 0)
+    };
+    let over = replica.actors().into_iter();
+    let over: Vec<Actor> = over.filter(|a| is_over(a) && has_entries(a)).collect();
+    let older = over.split_last().map_or(&[][..], |(_, older)| older);
+    let has_same = |actor: Actor| {
+        let mine = replica.position.reach(actor);
+        let is_whole = mine.complete == mine.applied && mine.applied > 0;
+        let mut others = replica.nodes().filter(|other| *other != me.node);
+        let all = others.all(|other| {
+            let other = replica.other(other);
+            other.is_some_and(|other| {
+                other.snapshot.has_retired(actor) || other.snapshot.reach(actor) == mine
+            })
+        });
+        (is_whole && all).then_some((actor, mine.applied))
+    };
+    older.iter().map_while(|actor| has_same(*actor)).collect()
+}
+
+fn is_retired_elsewhere(replica: &Replica, actor: Actor) -> bool {
+    let mut others = replica.others();
+    others.any(|(_, other)| other.position.has_retired(actor))
+}
