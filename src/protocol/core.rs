@@ -9,13 +9,13 @@ use crate::model::{
 };
 use crate::placement::Placement;
 
-use super::machine::{Config, Now, Output, Report, RequestId};
 use super::message::{Append, Lane, Message, Outcome};
 use super::other::Other;
 use super::peers::Peers;
 use super::reconcile::Half;
 use super::replica::Replica;
 use super::sender::StreamId;
+use super::step::{Config, Now, Output, Report, RequestId};
 use super::timers::Timers;
 use crate::model::Ticket;
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::model::{Gate, Level, NodeId, PartitionId, Time};
 
 use super::core::{Core, Counter, Origin, reply, send};
-use super::machine::{Now, Output};
 use super::message::{Lane, Message, Operation, Outcome, Request, Unavailable, Unknown};
+use super::step::{Now, Output};
 use super::timers::Timer;
 
 /// An operation to be passed on.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use crate::model::{Actor, Change, Incarnation, NodeId, PartitionId, Position, Reach, Time};
 
 use super::core::{Core, Counter, Purpose, report, send};
-use super::machine::{Now, Output, Report};
 use super::message::{Heartbeat, Known, Lane, Message};
 use super::other::Told;
 use super::receiver::Receiver;
 use super::sender::Sender;
+use super::step::{Now, Output, Report};
 use super::timers::Timer;
 
 /// Every so many heartbeats all positions are told, as they stood at one moment, hearsay included.
@@ -207,4 +207,125 @@ pub(super) fn on_known(
     }
     touched.dedup();
     touched
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::samples::{ME, PARTITION, actor, at, core, known, position};
+
+    /// Takes in a word; says what changes and reports came of it.
+    fn hear(core: &mut Core, from: u32, known: Known, told: Told) -> (Vec<Change>, Vec<Report>) {
+        let mut outputs = Vec::new();
+        on_known(core, NodeId(from), &[known], told, &mut outputs);
+        let (mut changes, mut reports) = (Vec::new(), Vec::new());
+        for output in outputs {
+            match output {
+                Output::Change { change, .. } => changes.push(change),
+                Output::Report(report) => reports.push(report),
+                Output::Send { .. } | Output::Query { .. } | Output::Reply { .. } => {}
+            }
+        }
+        (changes, reports)
+    }
+
+    fn fence() -> (Vec<Change>, Vec<Report>) {
+        let partition = PARTITION;
+        (
+            vec![Change::Fence { partition }],
+            vec![Report::Fenced(partition)],
+        )
+    }
+
+    fn replica(core: &Core) -> &crate::protocol::replica::Replica {
+        &core.replicas[&PARTITION]
+    }
+
+    #[test]
+    fn an_old_copy_is_fenced_by_a_peer_that_holds_more_of_an_earlier_life() {
+        let mut core = core(at(5));
+        assert_eq!(
+            hear(&mut core, 4, known(4, 1, at(5)), Told::All),
+            (vec![], vec![])
+        );
+        assert_eq!(
+            hear(&mut core, 4, known(4, 1, at(7)), Told::Changes),
+            fence()
+        );
+        assert!(!replica(&core).is_serving);
+        let again = hear(&mut core, 4, known(4, 1, at(8)), Told::Changes);
+        assert_eq!(again, (vec![], vec![]), "once");
+        assert_eq!(core.counters.get(&Counter::Fenced), Some(&1));
+    }
+
+    #[test]
+    fn hearsay_fences_nobody() {
+        let mut core = core(at(5));
+        let heard = hear(&mut core, 2, known(4, 1, at(7)), Told::All);
+        assert_eq!(heard, (vec![], vec![]));
+        assert!(replica(&core).is_serving);
+    }
+
+    #[test]
+    fn a_fenced_replica_waits_for_what_the_claimant_has_and_for_every_neighbour() {
+        let mut core = core(at(5));
+        let told = position(&[(actor(1, 1), 5), (actor(3, 1), 2)]);
+        hear(&mut core, 2, known(2, 1, told), Told::All);
+        hear(&mut core, 4, known(4, 1, at(7)), Told::All);
+        let reach = |core: &mut Core, actor: Actor, n: u64| {
+            let replica = core.replicas.get_mut(&PARTITION).unwrap();
+            replica.reach(crate::model::Wall(0), actor, Reach::upto(n));
+            replica.has_caught_up()
+        };
+        assert!(!reach(&mut core, actor(1, 1), 7), "node 3 was not heard");
+        hear(&mut core, 3, known(3, 1, at(6)), Told::All);
+        assert!(!reach(&mut core, actor(1, 1), 8), "node 2 had more");
+        assert!(reach(&mut core, actor(3, 1), 2));
+    }
+
+    #[test]
+    fn more_of_this_life_than_was_stamped_is_not_believed() {
+        let mut core = core(at(5));
+        let claimed = position(&[(ME, 3), (actor(3, 1), 9)]);
+        let (changes, reports) = hear(&mut core, 2, known(2, 1, claimed.clone()), Told::All);
+        assert_eq!(changes, vec![]);
+        assert_eq!(reports, vec![Report::Impossible(PARTITION, NodeId(2))]);
+        assert_eq!(replica(&core).other(NodeId(2)), None);
+        let again = hear(&mut core, 2, known(2, 1, claimed), Told::All);
+        assert_eq!(again, (vec![], vec![]));
+        assert!(replica(&core).is_serving);
+    }
+
+    #[test]
+    fn a_full_heartbeat_passes_on_moments_and_never_what_was_pieced_together() {
+        let mut core = core(at(9));
+        hear(&mut core, 3, known(3, 1, at(4)), Told::All);
+        hear(&mut core, 3, known(3, 1, at(8)), Told::Changes);
+        let mut book = Book::default();
+        let told = |core: &Core, book: &mut Book, hearsay| {
+            let all = known_of_third(super::known(core, book, NodeId(2), hearsay));
+            all.map(|known| known.position)
+        };
+        assert_eq!(told(&core, &mut book, Hearsay::Snapshots), Some(at(4)));
+        assert_eq!(told(&core, &mut book, Hearsay::News), Some(at(8)));
+        assert_eq!(told(&core, &mut book, Hearsay::None), None);
+    }
+
+    fn known_of_third(all: Vec<Known>) -> Option<Known> {
+        all.into_iter().find(|known| known.node == NodeId(3))
+    }
+
+    #[test]
+    fn a_change_that_is_retired_is_told_once() {
+        let mut core = core(at(9));
+        let mut book = Book::default();
+        let count =
+            |core: &Core, book: &mut Book| super::known(core, book, NodeId(2), Hearsay::None).len();
+        assert_eq!(count(&core, &mut book), 1);
+        assert_eq!(count(&core, &mut book), 0);
+        let replica = core.replicas.get_mut(&PARTITION).unwrap();
+        replica.retire(NodeId(1), Incarnation(1));
+        assert_eq!(count(&core, &mut book), 1);
+        assert_eq!(count(&core, &mut book), 0);
+    }
 }

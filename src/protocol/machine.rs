@@ -1,244 +1,49 @@
 //! The machine of one node: what goes in, what comes out, and who gets it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::model::{
-    Actor, Answer, Change, Duration, Effect, Level, Limits, NodeId, PartitionId, PartitionState,
-    Query, RegionId, Row, RowKey, Ticket, Time, Wall, WriteOp,
+    Answer, Duration, Effect, NodeId, PartitionId, PartitionState, Query, RegionId, Ticket, Time,
 };
-use crate::placement::Placement;
 
-use super::core::{Core, Origin, Purpose, reply, report, send};
-use super::forward::{ForwardRequest, Forwards, Seen};
+use super::answer;
+use super::core::{Core, Origin, Purpose, report, send};
+use super::forward::{Forwards, Seen};
 use super::heartbeat::{self, Heartbeats};
-use super::list::{ListRequest, Lists};
-use super::message::{
-    Ack, Heartbeat, Lane, Message, Operation, Outcome, Refusal, Request, Unavailable,
-};
-use super::other;
-use super::own;
+use super::list::Lists;
+use super::message::{Ack, Heartbeat, Lane, Message};
+use super::operation::Asked;
 use super::peers::Connection;
-use super::read::{ReadRequest, Reads};
+use super::read::Reads;
 use super::receiver::Receiver;
-use super::reconcile::{LEAF_ROWS_MAX, Reconciler, Told, is_reasonable, within};
+use super::reconcile::{LEAF_ROWS_MAX, Reconciler, Told};
 use super::replica::Replica;
 use super::sender::Sender;
+use super::step::{Config, Input, Now, Output, Report};
 use super::timers::Timer;
 use super::upkeep;
-use super::view;
-use super::write::{WriteRequest, Writes};
+use super::view::{self, View};
+use super::write::Writes;
+use super::{other, own};
 
 /// The longest that an operation of a peer may be held, whatever it asks for.
 const FORWARD_MAX: Duration = Duration::from_mins(1);
 
-/// Names one request of a client of this node.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct RequestId(pub u64);
-
-/// The present, as the loop reads it once a step.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Now {
-    /// For deadlines.
-    pub time: Time,
-    /// For watermarks and lag.
-    pub wall: Wall,
-}
-
-/// What a machine is made of.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// This node.
-    pub node: NodeId,
-    /// This life of it.
-    pub actor: Actor,
-    /// Who holds what.
-    pub placement: Arc<Placement>,
-    /// The limits.
-    pub limits: Limits,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// Nothing but time.
-    Tick,
-    /// A client asks.
-    Request {
-        /// Its name, for the reply.
-        id: RequestId,
-        /// What it wants.
-        request: Request,
-        /// Until when.
-        deadline: Time,
-    },
-    /// A connection to a peer is up (again): what was in flight on an older one is lost.
-    Connected {
-        /// The peer.
-        peer: NodeId,
-    },
-    /// The connection to a peer is gone.
-    Disconnected {
-        /// The peer.
-        peer: NodeId,
-    },
-    /// A peer says something.
-    Message {
-        /// The peer, as its certificate names it.
-        from: NodeId,
-        /// What it says.
-        message: Message,
-    },
-    /// Changes were decided by the door, in this order, but are not yet on disk.
-    Staged(Vec<(Ticket, Effect)>),
-    /// The changes of these tickets are on disk.
-    Durable(Vec<Ticket>),
-    /// A query was answered.
-    Answered {
-        /// Which.
-        ticket: Ticket,
-        /// The answer.
-        answer: Answer,
-    },
-}
-
-/// What to do.
-#[derive(Clone, Debug)]
-pub enum Output {
-    /// Send a message; it may be dropped if the peer is not connected.
-    Send {
-        /// To whom.
-        to: NodeId,
-        /// On which stream.
-        lane: Lane,
-        /// What.
-        message: Message,
-    },
-    /// Give a change to the door; changes are staged in the order given.
-    Change {
-        /// Its name.
-        ticket: Ticket,
-        /// The change.
-        change: Change,
-    },
-    /// Ask the store.
-    Query {
-        /// Its name.
-        ticket: Ticket,
-        /// The question.
-        query: Query,
-    },
-    /// Answer a client.
-    Reply {
-        /// Which request.
-        id: RequestId,
-        /// How it ended.
-        outcome: Outcome,
-    },
-    /// Say something to the operator, once.
-    Report(Report),
-}
-
-/// Something that an operator should know; logged once, by the loop.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Report {
-    /// A peer is heard in both directions.
-    PeerUp(NodeId),
-    /// A peer is not heard any more.
-    PeerDown(NodeId),
-    /// A peer's timestamps lie further ahead than `max_offset`: its changes wait.
-    ClockAhead(NodeId),
-    /// A partition has caught up with its region and serves.
-    Serving(PartitionId),
-    /// A log was trimmed past our position: the partition is reconciled with this peer.
-    Reconciling(PartitionId, NodeId),
-    /// Reconciliation raised the position; so many rows were exchanged.
-    Reconciled {
-        /// The partition.
-        partition: PartitionId,
-        /// With whom.
-        peer: NodeId,
-        /// Rows that differed and were merged.
-        rows: u64,
-    },
-    /// Peers hold changes of an earlier life of this node that this disk does not know: the disk is an old copy.
-    /// The partition does not serve before it has caught up.
-    Fenced(PartitionId),
-    /// A peer claims changes of this very life that this node never made: its word is not taken in.
-    Impossible(PartitionId, NodeId),
-}
-
-/// What a node knows of the way from another region (or peer) to itself and back, for status and metrics.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct View {
-    /// This node's actor, in words.
-    pub actor: String,
-    /// Partitions here.
-    pub partitions: usize,
-    /// Of them, those that serve.
-    pub serving: usize,
-    /// Requests in flight.
-    pub requests: usize,
-    /// Per peer.
-    pub peers: Vec<PeerView>,
-    /// Per region that this node receives changes of, other than its own.
-    pub regions: Vec<RegionView>,
-    /// Versions that lost to ones written without knowledge of them, counted at their coordinator since the start:
-    /// (region of the winner, region of the loser: this one, count).
-    pub lost: Vec<(RegionId, RegionId, u64)>,
-    /// Counters since the start, by stable name (`reads_repaired_total`, …).
-    pub counters: Vec<(&'static str, u64)>,
-    /// Entries in flight or queued, by stable name; each has a limit.
-    pub queues: Vec<(&'static str, usize)>,
-}
-
-/// A peer, as this node sees it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PeerView {
-    /// The peer.
-    pub node: NodeId,
-    /// Whether it is heard in both directions.
-    pub is_up: bool,
-    /// Changes in this node's own log, stable here, that the peer has not got, over all partitions it holds.
-    pub backlog: u64,
-}
-
-/// Another region, as this node sees it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RegionView {
-    /// The region.
-    pub region: RegionId,
-    /// Age of the oldest watermark of that region's live actors satisfied here, in milliseconds: the lag.
-    pub lag_ms: Option<u64>,
-    /// Changes of this node's own log, stable here, that no quorum of that region is known to have.
-    pub backlog: u64,
-    /// Rows found different and not in flight in the last round of reconciliation with that region.
-    pub divergence: u64,
-}
-
-/// An operation, and how it was asked for.
-#[derive(Clone, Debug)]
-struct Asked {
-    origin: Origin,
-    request: Request,
-    deadline: Time,
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {
-    core: Core,
-    writes: Writes,
-    reads: Reads,
-    lists: Lists,
-    forwards: Forwards,
-    seen: Seen,
-    sender: Sender,
-    receiver: Receiver,
-    heartbeats: Heartbeats,
-    reconciler: Reconciler,
+    pub(super) core: Core,
+    pub(super) writes: Writes,
+    pub(super) reads: Reads,
+    pub(super) lists: Lists,
+    pub(super) forwards: Forwards,
+    pub(super) seen: Seen,
+    pub(super) sender: Sender,
+    pub(super) receiver: Receiver,
+    pub(super) heartbeats: Heartbeats,
+    pub(super) reconciler: Reconciler,
     /// Effects of changes that are staged and not yet on disk.
-    staged: BTreeMap<Ticket, Effect>,
+    pub(super) staged: BTreeMap<Ticket, Effect>,
 }
 
 impl Machine {
@@ -388,116 +193,9 @@ impl Machine {
         }
     }
 
-    fn requests(&self) -> usize {
+    /// Requests in flight.
+    pub(super) fn requests(&self) -> usize {
         self.writes.len() + self.reads.len() + self.lists.len() + self.forwards.len()
-    }
-
-    /// An operation of a client, or of a peer that passed it on: refusals first.
-    fn on_operation(&mut self, now: Now, asked: Asked, outputs: &mut Vec<Output>) {
-        let Asked {
-            origin,
-            request,
-            deadline,
-        } = asked;
-        let Request {
-            operation,
-            level,
-            gate,
-        } = request;
-        let requests = self.requests();
-        let core = &mut self.core;
-        let Some(partition) = partition_of(core, &operation) else {
-            return reply(outputs, origin, Outcome::Refused(Refusal::Selection));
-        };
-        let keyspace = partition.keyspace;
-        let Some(space) = core.placement.keyspace(keyspace) else {
-            return reply(outputs, origin, Outcome::Refused(Refusal::NoKeyspace));
-        };
-        let level = level.unwrap_or(space.consistency);
-        if !space.regions.contains(&core.region) {
-            return reply(
-                outputs,
-                origin,
-                Outcome::Refused(Refusal::KeyspaceElsewhere),
-            );
-        }
-        if let Some(refusal) = refusal(&core.limits, &operation, level) {
-            return reply(outputs, origin, Outcome::Refused(refusal));
-        }
-        if requests >= core.limits.requests_max {
-            return reply(
-                outputs,
-                origin,
-                Outcome::Unavailable(Unavailable::Overloaded),
-            );
-        }
-        if core
-            .replicas
-            .get(&partition)
-            .is_none_or(|replica| !replica.is_serving)
-        {
-            match origin {
-                Origin::Client(_) => {
-                    let request = ForwardRequest {
-                        origin,
-                        partition,
-                        operation,
-                        level,
-                        gate,
-                        deadline,
-                    };
-                    self.forwards.start(now, core, request, outputs);
-                }
-                Origin::Peer(..) => {
-                    reply(outputs, origin, Outcome::Unavailable(Unavailable::Replicas));
-                }
-            }
-            return;
-        }
-        match operation {
-            Operation::Get { key } => {
-                let request = ReadRequest {
-                    origin,
-                    key,
-                    level,
-                    deadline,
-                };
-                self.reads.start(now, core, partition, request, outputs);
-            }
-            Operation::Write(write) => {
-                let request = WriteRequest {
-                    origin,
-                    write: *write,
-                    level,
-                    deadline,
-                };
-                self.writes.start(core, request, outputs);
-            }
-            Operation::Select { .. } | Operation::Count { .. } | Operation::Wait { .. } => {
-                reply(outputs, origin, Outcome::Unavailable(Unavailable::Replicas));
-            }
-            Operation::List {
-                keyspace,
-                wanted,
-                index,
-                after,
-                rows_max,
-                bytes_max,
-            } => {
-                let rows_max = usize::try_from(rows_max).unwrap_or(usize::MAX);
-                let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-                let request = ListRequest {
-                    origin,
-                    keyspace,
-                    wanted,
-                    index,
-                    after,
-                    rows_max,
-                    bytes_max,
-                };
-                self.lists.start(core, request, outputs);
-            }
-        }
     }
 
     fn on_message(&mut self, now: Now, from: NodeId, message: Message, outputs: &mut Vec<Output>) {
@@ -546,7 +244,9 @@ impl Machine {
                 self.forwards
                     .on_outcome(now, &mut self.core, id, from, outcome, outputs);
             }
-            Message::Read { id, keys, whole } => self.on_peer_read(from, id, keys, whole, outputs),
+            Message::Read { id, keys, whole } => {
+                answer::on_read(&mut self.core, from, id, keys, whole, outputs);
+            }
             Message::Summaries { id, summaries } => {
                 let summary = summaries.into_iter().next().flatten();
                 self.reads
@@ -566,7 +266,9 @@ impl Machine {
                 self.reconciler.give_up(from, id);
                 self.reads.on_cannot(&self.core, id, from, outputs);
             }
-            Message::Repair { id, rows } => self.on_peer_repair(from, id, rows, outputs),
+            Message::Repair { id, rows } => {
+                answer::on_repair(&mut self.core, from, id, rows, outputs);
+            }
             Message::Repaired { id, is_kept } => {
                 if !self
                     .reconciler
@@ -578,19 +280,6 @@ impl Machine {
             }
             Message::Select { id, .. } => {
                 send(outputs, from, Lane::Request, Message::CannotRead { id });
-            }
-            Message::GravesAsk {
-                id,
-                partition,
-                after,
-            } => {
-                let query = Query::Graves {
-                    partition,
-                    after,
-                    rows_max: LEAF_ROWS_MAX,
-                };
-                self.core
-                    .query(outputs, Purpose::PeerDigest { peer: from, id }, query);
             }
             Message::GravesTell { id, rows, next } => {
                 let told = Told::Graves(rows, next);
@@ -604,8 +293,7 @@ impl Machine {
                 nodes,
             } => {
                 let query = Query::Digest { partition, nodes };
-                self.core
-                    .query(outputs, Purpose::PeerDigest { peer: from, id }, query);
+                answer::on_digest_ask(&mut self.core, from, id, query, outputs);
             }
             Message::LeafAsk {
                 id,
@@ -621,8 +309,19 @@ impl Machine {
                     after,
                     rows_max: LEAF_ROWS_MAX,
                 };
-                self.core
-                    .query(outputs, Purpose::PeerDigest { peer: from, id }, query);
+                answer::on_digest_ask(&mut self.core, from, id, query, outputs);
+            }
+            Message::GravesAsk {
+                id,
+                partition,
+                after,
+            } => {
+                let query = Query::Graves {
+                    partition,
+                    after,
+                    rows_max: LEAF_ROWS_MAX,
+                };
+                answer::on_digest_ask(&mut self.core, from, id, query, outputs);
             }
             Message::DigestTell {
                 id,
@@ -700,64 +399,6 @@ impl Machine {
         } else if self.core.is_here(from) {
             self.receiver
                 .on_neighbour_ack(&self.core, (ack.partition, ack.actor));
-        }
-    }
-
-    fn on_peer_read(
-        &mut self,
-        peer: NodeId,
-        id: u64,
-        keys: Vec<RowKey>,
-        whole: bool,
-        outputs: &mut Vec<Output>,
-    ) {
-        let lane = if keys.len() > 1 {
-            Lane::Reconcile
-        } else {
-            Lane::Request
-        };
-        let is_serving = |key: &RowKey| {
-            let replica = self.core.replicas.get(&self.core.partition(key));
-            replica.is_some_and(|replica| replica.is_serving)
-        };
-        if !keys.iter().all(is_serving) || !is_reasonable(&keys) {
-            send(outputs, peer, lane, Message::CannotRead { id });
-            return;
-        }
-        self.core.query(
-            outputs,
-            Purpose::PeerRead {
-                peer,
-                id,
-                whole,
-                lane,
-            },
-            Query::Rows(keys),
-        );
-    }
-
-    fn on_peer_repair(
-        &mut self,
-        peer: NodeId,
-        id: u64,
-        rows: Vec<(RowKey, Row)>,
-        outputs: &mut Vec<Output>,
-    ) {
-        let lane = if rows.len() > 1 {
-            Lane::Reconcile
-        } else {
-            Lane::Request
-        };
-        let last = rows.len().saturating_sub(1);
-        for (at, (key, row)) in rows.into_iter().enumerate() {
-            let purpose = Purpose::PeerRepair {
-                peer,
-                id,
-                lane,
-                is_last: at == last,
-            };
-            self.core
-                .change(outputs, purpose, Change::Repair { key, row });
         }
     }
 
@@ -890,54 +531,11 @@ impl Machine {
                 whole,
                 lane,
             } => {
-                let message = match answer {
-                    Answer::Rows(rows) if whole => Message::Rows {
-                        id,
-                        rows: within(rows, core.limits.batch_bytes_max),
-                    },
-                    Answer::Rows(rows) => {
-                        let summaries = rows
-                            .iter()
-                            .map(|row| row.as_ref().map(Row::summary))
-                            .collect();
-                        Message::Summaries { id, summaries }
-                    }
-                    Answer::Log(_)
-                    | Answer::Digest { .. }
-                    | Answer::Leaf { .. }
-                    | Answer::Selected { .. }
-                    | Answer::Count(_)
-                    | Answer::Graves { .. }
-                    | Answer::Scan { .. }
-                    | Answer::Unreadable { .. } => Message::CannotRead { id },
-                };
+                let message = answer::rows(core, id, whole, answer);
                 send(outputs, peer, lane, message);
             }
             Purpose::PeerDigest { peer, id } => {
-                let message = match answer {
-                    Answer::Digest { position, hashes } => Message::DigestTell {
-                        id,
-                        position,
-                        hashes,
-                    },
-                    Answer::Leaf {
-                        position,
-                        rows,
-                        more,
-                    } => Message::LeafTell {
-                        id,
-                        position,
-                        rows,
-                        more,
-                    },
-                    Answer::Graves { rows, next } => Message::GravesTell { id, rows, next },
-                    Answer::Rows(_)
-                    | Answer::Log(_)
-                    | Answer::Selected { .. }
-                    | Answer::Count(_)
-                    | Answer::Scan { .. }
-                    | Answer::Unreadable { .. } => Message::CannotRead { id },
-                };
+                let message = answer::digest(id, answer);
                 send(outputs, peer, Lane::Reconcile, message);
             }
             Purpose::Reconcile(partition, half) => {
@@ -982,40 +580,5 @@ impl Machine {
             counters,
             queues,
         )
-    }
-}
-
-/// Why an operation cannot be taken, if so.
-fn refusal(limits: &Limits, operation: &Operation, level: Level) -> Option<Refusal> {
-    let is_wrong = |key: &RowKey| key.key.is_empty() || key.key.len() > limits.key_bytes_max;
-    match operation {
-        Operation::Get { key } if is_wrong(key) => Some(Refusal::KeySize),
-        Operation::Write(write) if is_wrong(&write.key) => Some(Refusal::KeySize),
-        Operation::Get { .. } if level == Level::UnsafeOne => Some(Refusal::Level),
-        Operation::Write(write) => match &write.op {
-            WriteOp::Put(value) | WriteOp::PutSibling { value, .. }
-                if value.len() > limits.value_bytes_max =>
-            {
-                Some(Refusal::ValueSize)
-            }
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The partition that an operation is about, or begins with.
-fn partition_of(core: &Core, operation: &Operation) -> Option<PartitionId> {
-    match operation {
-        Operation::Get { key } | Operation::Count { key, .. } => Some(core.partition(key)),
-        Operation::Write(write) => Some(core.partition(&write.key)),
-        Operation::Select { selection } => Some(core.partition(selection.key()?)),
-        Operation::List {
-            keyspace, index, ..
-        } => Some(PartitionId {
-            keyspace: *keyspace,
-            index: *index,
-        }),
-        Operation::Wait { .. } => None,
     }
 }

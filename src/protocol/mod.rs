@@ -3,12 +3,14 @@
 //! The machine knows no socket, disk, clock or chance. Order of effects: durable before acknowledged,
 //! stable on a regional quorum before it leaves the region, acknowledged by all before it is trimmed.
 
+mod answer;
 mod core;
 mod forward;
 mod heartbeat;
 mod list;
 mod machine;
 mod message;
+mod operation;
 mod other;
 mod own;
 mod peers;
@@ -19,16 +21,19 @@ mod recent;
 mod reconcile;
 mod replica;
 mod retire;
+#[cfg(test)]
+mod samples;
 mod sender;
+mod step;
 mod timers;
 mod upkeep;
 mod view;
 mod write;
 
-pub use machine::{
-    Config, Input, Machine, Now, Output, PeerView, RegionView, Report, RequestId, View,
-};
+pub use machine::Machine;
 pub use message::{
     Ack, Append, Heartbeat, Known, Lane, Mark, Message, Operation, Outcome, Refusal, Request,
     Unavailable, Unknown, Want, Written,
 };
+pub use step::{Config, Input, Now, Output, Report, RequestId};
+pub use view::{PeerView, RegionView, View};

@@ -6,9 +6,9 @@
 use crate::model::{Effect, LogItem, PartitionId, Reach};
 
 use super::core::Core;
-use super::machine::Now;
 use super::recent::Piece;
 use super::sender::Sender;
+use super::step::Now;
 
 /// Entries of our own log that came of a change, dense and in order; nothing if it gave none.
 fn written(effect: &Effect) -> Option<(PartitionId, &[LogItem])> {

@@ -8,9 +8,9 @@ use crate::model::{
 };
 
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
-use super::machine::{Now, Output};
 use super::message::{Lane, Message, Outcome, Unavailable};
 use super::quorum::{Kind, Quorum};
+use super::step::{Now, Output};
 use super::timers::Timer;
 
 /// A replica that has not answered after so long is not waited for alone.

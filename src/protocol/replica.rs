@@ -365,87 +365,86 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::KeyspaceId;
-
-    fn actor(node: u32) -> Actor {
-        Actor {
-            node: NodeId(node),
-            incarnation: Incarnation(1),
-        }
-    }
-
-    fn at(n: u64) -> Position {
-        Position {
-            reaches: [(actor(1), Reach::upto(n))].into_iter().collect(),
-            ..Position::default()
-        }
-    }
-
-    fn known(node: u32, incarnation: u64, position: Position) -> Known {
-        Known {
-            node: NodeId(node),
-            incarnation: Incarnation(incarnation),
-            partition: PartitionId {
-                keyspace: KeyspaceId(1),
-                index: 0,
-            },
-            position,
-            is_serving: true,
-        }
-    }
-
-    fn replica(own: u64) -> Replica {
-        let partition = PartitionId {
-            keyspace: KeyspaceId(1),
-            index: 0,
-        };
-        let state = PartitionState {
-            partition,
-            position: at(own),
-            trimmed: BTreeMap::new(),
-            is_serving: false,
-        };
-        let nodes = vec![NodeId(1), NodeId(2), NodeId(3)];
-        Replica::new(state, NodeId(1), RegionId(1), &[(RegionId(1), nodes)])
-    }
+    use crate::protocol::samples::{actor, at, known, replica};
 
     #[test]
     fn stable_is_what_a_quorum_holds() {
-        let mut replica = replica(9);
-        assert_eq!(replica.stable(actor(1)), 0);
+        let mut replica = replica(at(9));
+        assert_eq!(replica.stable(actor(1, 1)), 0);
         replica.on_first_hand(&known(2, 2, at(4)), Told::All);
-        assert_eq!(replica.stable(actor(1)), 4);
+        assert_eq!(replica.stable(actor(1, 1)), 4);
         replica.on_first_hand(&known(3, 3, at(7)), Told::All);
-        assert_eq!(replica.stable(actor(1)), 7);
+        assert_eq!(replica.stable(actor(1, 1)), 7);
     }
 
     #[test]
-    fn the_floor_falls_when_a_replica_is_reborn_empty() {
-        let mut replica = replica(9);
+    fn the_floors_fall_when_a_replica_is_reborn_empty() {
+        let mut replica = replica(at(9));
+        let floors = |replica: &Replica| {
+            let me = NodeId(1);
+            let of = |floor: BTreeMap<Actor, u64>| floor.get(&actor(1, 1)).copied();
+            (of(replica.trimmable(me)), of(replica.collectable(me)))
+        };
         replica.on_first_hand(&known(2, 2, at(9)), Told::All);
         replica.on_first_hand(&known(3, 3, at(5)), Told::All);
-        assert_eq!(replica.collectable(NodeId(1)).get(&actor(1)), Some(&5));
+        assert_eq!(floors(&replica), (Some(5), Some(5)));
         replica.on_first_hand(&known(3, 4, Position::default()), Told::All);
-        assert_eq!(replica.collectable(NodeId(1)).get(&actor(1)), None);
+        assert_eq!(floors(&replica), (None, None));
         replica.on_hearsay(&known(3, 3, at(9)), Told::All);
-        assert_eq!(replica.collectable(NodeId(1)).get(&actor(1)), None);
+        assert_eq!(floors(&replica), (None, None));
+    }
+
+    #[test]
+    fn what_is_learnt_by_acknowledgements_and_changes_is_trimmed_and_not_collected() {
+        let mut replica = replica(at(9));
+        replica.on_first_hand(&known(2, 2, at(3)), Told::All);
+        replica.on_first_hand(&known(3, 3, at(3)), Told::All);
+        replica.on_reached((NodeId(2), Incarnation(2)), actor(1, 1), 9);
+        replica.on_first_hand(&known(3, 3, at(8)), Told::Changes);
+        assert_eq!(replica.trimmable(NodeId(1)).get(&actor(1, 1)), Some(&8));
+        assert_eq!(replica.collectable(NodeId(1)).get(&actor(1, 1)), Some(&3));
+        replica.on_hearsay(&known(2, 2, at(6)), Told::All);
+        replica.on_hearsay(&known(3, 3, at(9)), Told::Changes);
+        replica.on_first_hand(&known(3, 3, at(9)), Told::All);
+        assert_eq!(replica.collectable(NodeId(1)).get(&actor(1, 1)), Some(&6));
     }
 
     #[test]
     fn a_new_replica_serves_only_after_it_has_what_every_neighbour_had() {
-        let mut replica = replica(0);
+        let mut replica = replica(at(0));
+        replica.is_serving = false;
         replica.on_first_hand(&known(2, 2, at(0)), Told::All);
         assert!(!replica.has_caught_up());
         replica.on_first_hand(&known(3, 3, at(5)), Told::All);
         assert!(!replica.has_caught_up());
-        replica.reach(
-            Wall(0),
-            actor(1),
-            Reach {
-                applied: 5,
-                complete: 5,
-            },
-        );
+        replica.reach(Wall(0), actor(1, 1), Reach::upto(5));
         assert!(replica.has_caught_up());
+    }
+
+    #[test]
+    fn what_a_neighbour_has_retired_must_be_here_too() {
+        let mut replica = replica(at(0));
+        replica.is_serving = false;
+        let mut theirs = at(0);
+        theirs.retire(NodeId(3), Incarnation(1));
+        replica.on_first_hand(&known(2, 2, theirs.clone()), Told::All);
+        replica.on_first_hand(&known(3, 3, at(0)), Told::All);
+        assert!(!replica.has_caught_up());
+        replica.on_raised(Wall(0), &theirs);
+        assert!(replica.has_caught_up());
+    }
+
+    #[test]
+    fn a_peer_counts_only_after_it_has_told_all_itself() {
+        let mut replica = replica(at(0));
+        let is_serving =
+            |replica: &Replica| replica.other(NodeId(2)).is_some_and(Other::is_serving);
+        replica.on_hearsay(&known(2, 2, at(1)), Told::All);
+        replica.on_first_hand(&known(2, 2, at(1)), Told::Changes);
+        assert!(!is_serving(&replica));
+        replica.on_first_hand(&known(2, 2, at(1)), Told::All);
+        assert!(is_serving(&replica));
+        replica.on_hearsay(&known(2, 3, at(1)), Told::All);
+        assert!(!is_serving(&replica), "it lives anew");
     }
 }

@@ -137,3 +137,107 @@ fn is_retired_elsewhere(replica: &Replica, actor: Actor) -> bool {
     let mut others = replica.others();
     others.any(|(_, other)| other.position.has_retired(actor))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Position;
+    use crate::protocol::other::Told;
+    use crate::protocol::samples::{ME, actor, known, position, replica};
+
+    const X: NodeId = NodeId(2);
+
+    /// Node 2 has lived three times, and written in the first two lives.
+    fn lives(first: u64, second: u64) -> Position {
+        position(&[(actor(2, 1), first), (actor(2, 2), second)])
+    }
+
+    fn everybody_has(replica: &mut Replica, position: &Position) {
+        replica.on_first_hand(&known(2, 3, position.clone()), Told::All);
+        replica.on_first_hand(&known(3, 1, position.clone()), Told::All);
+    }
+
+    fn is_over(replica: &mut Replica) {
+        replica.trimmed = BTreeMap::from([(actor(2, 1), 5), (actor(2, 2), 7)]);
+        replica.collected = replica.trimmed.clone();
+    }
+
+    /// What is retired in so many rounds.
+    fn rounds(replica: &mut Replica, count: u32) -> Vec<(NodeId, Incarnation)> {
+        (0..count).flat_map(|_| look(ME, replica)).collect()
+    }
+
+    #[test]
+    fn a_life_is_retired_when_all_have_the_same_of_it_but_not_the_newest_that_is_over() {
+        let mut replica = replica(lives(5, 7));
+        everybody_has(&mut replica, &lives(5, 7));
+        is_over(&mut replica);
+        assert_eq!(rounds(&mut replica, PAUSE_ROUNDS), vec![]);
+        assert_eq!(rounds(&mut replica, 1), vec![(X, Incarnation(1))]);
+        replica.retire(X, Incarnation(1));
+        assert_eq!(rounds(&mut replica, 2 * PAUSE_ROUNDS), vec![]);
+    }
+
+    #[test]
+    fn it_stays_while_anybody_has_less_or_more_or_is_known_by_acknowledgements_only() {
+        for theirs in [lives(4, 7), lives(6, 7)] {
+            let mut replica = replica(lives(5, 7));
+            everybody_has(&mut replica, &lives(5, 7));
+            replica.on_first_hand(&known(3, 2, theirs), Told::All);
+            is_over(&mut replica);
+            assert_eq!(rounds(&mut replica, 2 * PAUSE_ROUNDS), vec![]);
+        }
+        let mut replica = replica(lives(5, 7));
+        replica.on_first_hand(&known(2, 3, lives(5, 7)), Told::All);
+        replica.on_first_hand(&known(3, 1, lives(5, 7)), Told::Changes);
+        is_over(&mut replica);
+        assert_eq!(rounds(&mut replica, 2 * PAUSE_ROUNDS), vec![]);
+    }
+
+    #[test]
+    fn it_stays_until_it_is_trimmed_and_its_tombstones_are_collected() {
+        let mut replica = replica(lives(5, 7));
+        everybody_has(&mut replica, &lives(5, 7));
+        assert_eq!(rounds(&mut replica, 2 * PAUSE_ROUNDS), vec![]);
+        replica.trimmed = BTreeMap::from([(actor(2, 1), 5)]);
+        assert_eq!(rounds(&mut replica, 1), vec![]);
+        replica.collected = BTreeMap::from([(actor(2, 1), 4)]);
+        assert_eq!(rounds(&mut replica, 1), vec![]);
+        is_over(&mut replica);
+        assert_eq!(rounds(&mut replica, 1), vec![(X, Incarnation(1))]);
+    }
+
+    #[test]
+    fn what_others_have_retired_is_retired_if_it_was_noted_and_filled_if_not() {
+        let mut theirs = lives(5, 7);
+        theirs.retire(X, Incarnation(1));
+
+        let mut noted = replica(lives(5, 7));
+        everybody_has(&mut noted, &lives(5, 7));
+        is_over(&mut noted);
+        assert_eq!(rounds(&mut noted, 1), vec![]);
+        noted.on_first_hand(&known(3, 1, theirs.clone()), Told::All);
+        assert!(!must_be_filled(&noted, NodeId(3)));
+        assert_eq!(rounds(&mut noted, 1), vec![(X, Incarnation(1))]);
+
+        // An old copy of a disk has less, and cannot know it.
+        let mut copy = replica(lives(3, 7));
+        everybody_has(&mut copy, &theirs);
+        is_over(&mut copy);
+        assert!(must_be_filled(&copy, NodeId(3)));
+        assert_eq!(rounds(&mut copy, 2 * PAUSE_ROUNDS), vec![]);
+        copy.on_raised(crate::model::Wall(0), &theirs);
+        assert!(!must_be_filled(&copy, NodeId(3)));
+    }
+
+    #[test]
+    fn our_own_earlier_lives_are_retired_too() {
+        let own = position(&[(actor(1, 0), 5), (actor(1, 1), 7)]);
+        let mut replica = replica(own.clone());
+        everybody_has(&mut replica, &own);
+        replica.trimmed = BTreeMap::from([(actor(1, 0), 5), (actor(1, 1), 7)]);
+        replica.collected = replica.trimmed.clone();
+        let found = rounds(&mut replica, PAUSE_ROUNDS + 1);
+        assert_eq!(found, vec![(NodeId(1), Incarnation(0))]);
+    }
+}

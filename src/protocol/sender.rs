@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::model::{Actor, Answer, Duration, LogQuery, NodeId, PartitionId, Query, Time};
 
 use super::core::{Core, Counter, Purpose, send};
-use super::machine::{Now, Output};
 use super::message::{Ack, Append, Lane, Mark, Message, Want};
 use super::recent::{Piece, Recent};
+use super::step::{Now, Output};
 
 /// While something is in flight to another region, fresh changes wait so long for company.
 const LINGER: Duration = Duration::from_millis(2);

@@ -29,9 +29,9 @@ use std::collections::BTreeMap;
 use crate::model::{Actor, Change, Duration, PartitionId, Position, Wall};
 
 use super::core::{Core, Counter, Purpose};
-use super::machine::{Now, Output};
 use super::replica::{Collecting, Replica};
 use super::retire;
+use super::step::{Now, Output};
 
 /// Rounds of upkeep after which tombstones are looked for though no floor has risen.
 const COLLECT_ROUNDS: u32 = 30;
@@ -166,4 +166,65 @@ fn all_known(replica: &Replica) -> Position {
         known.join(&other.snapshot);
     }
     known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::NodeId;
+    use crate::protocol::other::Told;
+    use crate::protocol::samples::{ME, PARTITION, actor, core, known, now, position, replica};
+
+    fn at(deletes: u64, writes: u64) -> Position {
+        position(&[(actor(1, 1), deletes), (actor(2, 1), writes)])
+    }
+
+    fn look(replica: &mut Replica) -> Option<Change> {
+        let floor = replica.collectable(ME.node);
+        collect(replica, floor)
+    }
+
+    #[test]
+    fn a_delete_is_collected_when_all_have_what_anybody_had_when_all_had_it() {
+        let mut replica = replica(at(5, 0));
+        replica.on_first_hand(&known(2, 1, at(5, 9)), Told::All);
+        replica.on_first_hand(&known(3, 1, at(5, 9)), Told::All);
+        assert_eq!(look(&mut replica), None);
+        assert_eq!(look(&mut replica), None, "we lack an older write");
+        replica.reach(Wall(0), actor(2, 1), crate::model::Reach::upto(9));
+        let floor = BTreeMap::from([(actor(1, 1), 5)]);
+        let partition = PARTITION;
+        assert_eq!(
+            look(&mut replica),
+            Some(Change::Collect { partition, floor })
+        );
+    }
+
+    #[test]
+    fn words_that_are_no_moments_collect_nothing() {
+        let mut replica = replica(at(5, 9));
+        replica.on_first_hand(&known(2, 1, at(5, 9)), Told::All);
+        replica.on_first_hand(&known(3, 1, at(0, 0)), Told::All);
+        replica.on_first_hand(&known(3, 1, at(5, 9)), Told::Changes);
+        for _ in 0..2 * COLLECT_ROUNDS {
+            assert_eq!(look(&mut replica), None);
+        }
+    }
+
+    #[test]
+    fn the_first_live_replica_of_the_first_region_lets_rows_expire() {
+        let mut core = core(at(1, 1));
+        let cut = Wall(now(100).wall.0 - 1_000_000);
+        let expire = Change::Expire {
+            partition: PARTITION,
+            now: cut,
+        };
+        assert_eq!(expiries(now(100), &core), vec![expire]);
+        if let Some(replica) = core.replicas.get_mut(&PARTITION) {
+            replica.is_serving = false;
+        }
+        assert_eq!(expiries(now(100), &core), vec![]);
+        core.me = NodeId(4);
+        assert_eq!(expiries(now(100), &core), vec![]);
+    }
 }

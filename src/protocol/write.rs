@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{Change, Effect, Level, NodeId, PartitionId, Summary, Time, Timestamp};
 
 use super::core::{Core, Counter, Origin, Purpose, reply};
-use super::machine::Output;
 use super::message::{Ack, Outcome, Unavailable, Unknown, Written};
 use super::own;
 use super::quorum::{Kind, Quorum};
 use super::sender::Sender;
+use super::step::Output;
 use super::timers::Timer;
 
 /// A write as it was asked for.

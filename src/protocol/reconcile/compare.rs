@@ -264,4 +264,70 @@ mod tests {
         mine.more = true;
         assert_eq!(routine(&mine, &theirs).forget, vec![]);
     }
+
+    /// A row of siblings, with these dots.
+    fn siblings(name: &'static str, dots: &[u64]) -> (RowKey, Summary) {
+        let last = dots.last().copied().unwrap_or(0);
+        let (key, register) = row(name, last);
+        let others = dots.iter().take(dots.len().saturating_sub(1));
+        let summary = Summary {
+            is_register: false,
+            state: dots.iter().fold(7, |state, n| state * 31 + n),
+            others: others.map(|n| Dot { actor: A, n: *n }).collect(),
+            ..register
+        };
+        (key, summary)
+    }
+
+    #[test]
+    fn siblings_that_differ_are_merged_both_ways() {
+        let mine = listing(9, vec![siblings("a", &[3, 5]), siblings("b", &[4])]);
+        let theirs = listing(9, vec![siblings("a", &[5]), siblings("b", &[4])]);
+        let found = routine(&mine, &theirs);
+        assert_eq!((found.pull, found.push), (vec![key("a")], vec![key("a")]));
+        let found = compare(Mode::Refill, &mine, &theirs, |_| true);
+        assert_eq!((found.pull, found.push), (vec![key("a")], vec![]));
+    }
+
+    #[test]
+    fn siblings_of_which_one_is_on_its_way_are_left_alone() {
+        let mine = listing(4, vec![siblings("a", &[3])]);
+        let theirs = listing(9, vec![siblings("a", &[3, 5]), siblings("b", &[2, 8])]);
+        assert_eq!(routine(&mine, &theirs), Difference::default());
+        assert_eq!(routine(&theirs, &mine), Difference::default());
+    }
+
+    #[test]
+    fn siblings_are_forgotten_only_if_all_of_them_were_seen_to_go() {
+        let mine = listing(9, vec![siblings("a", &[3, 5])]);
+        assert_eq!(routine(&mine, &listing(9, vec![])).forget.len(), 1);
+        let unlogged = listing(2, vec![siblings("a", &[1, 8])]);
+        let found = routine(&unlogged, &listing(2, vec![]));
+        assert_eq!((found.forget.len(), found.push), (0, vec![key("a")]));
+        let found = routine(&listing(2, vec![]), &unlogged);
+        assert_eq!(found.pull, vec![key("a")]);
+    }
+
+    #[test]
+    fn one_change_that_has_expired_on_one_side_is_no_difference() {
+        let mine = listing(9, vec![row("a", 5)]);
+        let mut theirs = mine.clone();
+        theirs.rows[0].1.is_tombstone = true;
+        theirs.rows[0].1.state = 99;
+        assert_eq!(routine(&mine, &theirs), Difference::default());
+    }
+
+    #[test]
+    fn tombstones_are_taken_if_they_are_unknown_or_newer() {
+        let mine = listing(5, vec![]).position;
+        let graves = [
+            row("known", 4),
+            row("unknown", 6),
+            row("newer", 6),
+            row("older", 2),
+        ];
+        let here = [None, None, Some(row("newer", 3).1), Some(row("older", 3).1)];
+        let wanted = wanted_graves(&mine, &graves, &here);
+        assert_eq!(wanted, vec![key("unknown"), key("newer")]);
+    }
 }

@@ -9,8 +9,8 @@ use crate::model::{
     Query, Row, RowKey, Summary, Time,
 };
 use crate::protocol::core::{Core, Purpose, send};
-use crate::protocol::machine::Output;
 use crate::protocol::message::{Lane, Message};
+use crate::protocol::step::Output;
 
 use super::compare::{Difference, Listing, compare, wanted_graves};
 use super::{Half, Mode, Told, listing};
