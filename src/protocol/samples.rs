@@ -13,6 +13,7 @@ use crate::placement::{Placement, Topology};
 
 use super::core::Core;
 use super::message::Known;
+use super::peers::Peers;
 use super::replica::Replica;
 use super::step::{Config, Now};
 
@@ -96,7 +97,12 @@ pub(super) fn core(position: Position) -> Core {
         limits: Limits::default(),
     };
     let replicas = BTreeMap::from([(PARTITION, replica)]);
-    Core::new(now(0), config, replicas, RegionId(1))
+    let silence_max = config.limits.silence_max;
+    let mut core = Core::new(now(0), config, replicas, RegionId(1));
+    let peers = [(2, 1), (3, 1), (4, 2)];
+    let peers = peers.map(|(node, region)| (NodeId(node), RegionId(region)));
+    core.peers = Peers::new(peers.into_iter(), silence_max);
+    core
 }
 
 /// Any topology: the core's replicas are given, and not drawn from it.

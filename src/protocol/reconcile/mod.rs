@@ -460,7 +460,7 @@ fn listing(position: Position, rows: Vec<(RowKey, Summary)>, more: bool) -> List
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{KeyspaceId, Query, Timestamp, Version};
+    use crate::model::{KeyspaceId, Query, Stamp, Timestamp, Version};
     use crate::protocol::message::Message;
     use crate::protocol::other::Told as Word;
     use crate::protocol::samples::{PARTITION, actor, core, known, now, position};
@@ -477,7 +477,8 @@ mod tests {
             logical: 0,
         };
         let key = RowKey::plain(KeyspaceId(1), Bytes::from_static(b"deleted"));
-        (key, Row::Register(Version::new(timestamp, dot, None)))
+        let stamp = Stamp { timestamp, dot };
+        (key, Row::Register(Version::new(stamp, None)))
     }
 
     /// The question to the peer among outputs.
