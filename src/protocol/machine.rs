@@ -433,7 +433,13 @@ impl Machine {
             return;
         };
         let core = &mut self.core;
-        let is_kept = matches!(effect, Effect::Repaired { summary: Some(_) });
+        let is_kept = matches!(
+            effect,
+            Effect::Repaired {
+                summary: Some(_),
+                ..
+            }
+        );
         let is_applied = !matches!(effect, Effect::Early { .. } | Effect::Refused { .. });
         own::on_durable(now, core, &mut self.sender, &effect);
         match purpose {
