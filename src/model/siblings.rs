@@ -150,7 +150,7 @@ impl Siblings {
             own.map(|version| version.dot.n).max() < Some(*n)
         });
         let last = self.versions.iter().map(Version::stamp).max();
-        if last > self.gone {
+        if last >= self.gone {
             self.gone = None;
         }
     }

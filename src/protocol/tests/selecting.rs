@@ -1,5 +1,7 @@
 //! Reads of rows that merge by causality.
 
+use std::collections::BTreeMap;
+
 use crate::model::{Context, Row, RowKey, Siblings};
 use crate::protocol::{Message, Operation, Outcome};
 
@@ -91,7 +93,12 @@ fn what_differs_is_fetched_merged_and_on_a_quorum_before_it_is_answered() {
     };
     assert_eq!((*to, rows[0].1.dots().len()), (near, 2));
     let summary = Some(both.summary());
-    bench.stage(ticket, crate::model::Effect::Repaired { summary });
+    let repaired = crate::model::Effect::Repaired {
+        summary,
+        written: Vec::new(),
+        lost: BTreeMap::new(),
+    };
+    bench.stage(ticket, repaired);
     bench.sync(ticket);
     assert_eq!(bench.reply(id), None);
     let is_kept = true;
