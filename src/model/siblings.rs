@@ -127,9 +127,6 @@ impl Siblings {
     pub fn compact(&mut self, stable: &Context) {
         if stable.includes(&self.context()) {
             self.context = Context::default();
-            if !self.versions.is_empty() {
-                self.gone = None;
-            }
         }
     }
 
