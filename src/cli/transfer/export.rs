@@ -48,11 +48,7 @@ Examples:
 )]
 pub struct ExportArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub connect: Connect,
+    pub(crate) connect: Connect,
     /// The keyspace
     #[arg(long, short = 'k', default_value = "default", value_name = "NAME")]
     pub keyspace: String,
@@ -97,6 +93,7 @@ impl ExportArgs {
             }
             let mut encoder = self.encoder(self.format.unwrap_or(Format::Ndjson), None);
             let state = self.pump(out, &mut encoder, self.fresh(), None).await?;
+            encoder.complain(&mut std::io::stderr(), state.skipped)?;
             return Ok(verdict(&state));
         }
         let format = Format::of(self.format, &self.file)?;
@@ -280,6 +277,17 @@ impl Encoder {
         }
     }
 
+    /// Says what was left out, if anything was, beside the rows.
+    fn complain(&self, out: &mut dyn Write, skipped: u64) -> Result<(), Failure> {
+        for reason in &self.shown {
+            writeln!(out, "left out: {reason}")?;
+        }
+        if skipped > 0 {
+            writeln!(out, "{skipped} rows left out")?;
+        }
+        Ok(())
+    }
+
     /// Appends a row, or says why it cannot be written; then nothing is appended.
     fn encode(&mut self, item: &Item, text: &mut Vec<u8>) -> Result<(), String> {
         let value = item
@@ -379,7 +387,7 @@ fn cell(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::super::fake::Fake;
-    use super::super::super::options::Scope;
+    use super::super::super::options::Target;
     use super::super::import::ImportArgs;
     use super::*;
 
@@ -401,11 +409,7 @@ mod tests {
 
     fn import(fake: &Fake, file: &Path, key: &str, value: Option<&str>) -> ImportArgs {
         ImportArgs {
-            connect: args(fake, file, false).connect,
-            scope: Scope {
-                keyspace: "default".to_owned(),
-                consistency: None,
-            },
+            target: Target::of(&fake.address("eu-1")),
             file: file.to_owned(),
             key: key.to_owned(),
             value: value.map(str::to_owned),
@@ -506,6 +510,26 @@ mod tests {
         export.resume = true;
         export.run(&mut Vec::new()).await.unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
+    }
+
+    #[test]
+    fn what_is_left_out_of_standard_output_is_said_beside_it() {
+        let encoder = |shown: &[&str]| Encoder {
+            format: Format::Tsv,
+            records: false,
+            header: None,
+            shown: shown.iter().map(|&text| text.to_owned()).collect(),
+        };
+        let said = |shown: &[&str], skipped| {
+            let mut out = Vec::new();
+            encoder(shown).complain(&mut out, skipped).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(said(&[], 0), "");
+        assert_eq!(
+            said(&["key \"a\": a tab"], 30),
+            "left out: key \"a\": a tab\n30 rows left out\n"
+        );
     }
 
     #[tokio::test]
