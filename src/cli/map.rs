@@ -3,10 +3,8 @@
 use std::io::Write;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
 
 use super::client::{Blob, FieldEntry, Fields};
-use super::counter::number;
 use super::key::Spot;
 use super::options::{Freshness, Lifetime, SessionArgs};
 use super::set::size;
@@ -201,11 +199,11 @@ async fn get(
     };
     let entry = told.answer;
     if spot.json {
-        writeln!(out, "{}", json!(entry))?;
+        write_json(out, &entry)?;
     } else if let Some(value) = &entry.value {
         out.write_all(&value.0)?;
-    } else if let Some(counter) = &entry.counter {
-        writeln!(out, "{}", number(counter))?;
+    } else if let Some(counter) = entry.counter {
+        writeln!(out, "{counter}")?;
     }
     fresh.session.tell(told.session.as_ref())?;
     Ok(Verdict::Good)
@@ -219,7 +217,7 @@ async fn fields(out: &mut dyn Write, spot: &Spot, fresh: &Freshness) -> Result<V
         let page = page.await?;
         for entry in &page.answer.fields {
             if spot.json {
-                writeln!(out, "{}", json!(entry))?;
+                write_json(out, entry)?;
             } else {
                 write_field(out, entry)?;
             }
@@ -232,13 +230,20 @@ async fn fields(out: &mut dyn Write, spot: &Spot, fresh: &Freshness) -> Result<V
     }
 }
 
+/// As it came: a counter may be beyond what a JSON value in memory holds.
+fn write_json(out: &mut dyn Write, entry: &FieldEntry) -> Result<(), Failure> {
+    let line = serde_json::to_string(entry).map_err(std::io::Error::from)?;
+    writeln!(out, "{line}")?;
+    Ok(())
+}
+
 fn write_field(out: &mut dyn Write, entry: &FieldEntry) -> Result<(), Failure> {
     out.write_all(&entry.field.0)?;
     out.write_all(b"\t")?;
     if let Some(value) = &entry.value {
         out.write_all(&value.0)?;
-    } else if let Some(counter) = &entry.counter {
-        out.write_all(number(counter).as_bytes())?;
+    } else if let Some(counter) = entry.counter {
+        out.write_all(counter.to_string().as_bytes())?;
     }
     out.write_all(b"\n")?;
     Ok(())
@@ -259,7 +264,7 @@ mod tests {
             ("map get user visits", "2\n"),
             (
                 "map get user visits --json",
-                "{\"counter\":2,\"field\":\"visits\"}\n",
+                "{\"field\":\"visits\",\"counter\":2}\n",
             ),
             ("map fields user", "visits\t2\nage\t-1\nname\tAda\n"),
             ("map size user", "3\n"),

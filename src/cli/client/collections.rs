@@ -4,9 +4,9 @@ use bytes::Bytes;
 use hyper::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::forms::{ConflictPage, FieldEntry, FieldPage, Fields, MemberPage, Members, Told};
+use super::forms::{self, ConflictPage, FieldEntry, FieldPage, Fields, MemberPage, Members, Told};
 use super::{Client, Error, Stamp, path_of, segment, stamp};
 
 /// The path with parameters, of those that are given.
@@ -25,10 +25,11 @@ fn with(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
 }
 
 impl Client {
-    /// The value of a counter: a number, or a string if it is beyond 64 bits.
-    pub async fn counter(&self, keyspace: &str, key: &[u8]) -> Result<Told<Value>, Error> {
+    /// The value of a counter, a sum of shares of 64 bits each.
+    pub async fn counter(&self, keyspace: &str, key: &[u8]) -> Result<Told<i128>, Error> {
         let path = path_of("counter", keyspace, key);
-        self.told(&path, "value").await
+        let told: Told<forms::Value> = self.told(&path).await?;
+        Ok(told.map(|form| form.value))
     }
 
     /// Adds to a counter.
@@ -70,7 +71,7 @@ impl Client {
         let path = path_of("set", keyspace, key);
         let limit = limit.to_string();
         let path = with(&path, &[("limit", Some(&limit)), ("after", after)]);
-        self.told_whole(&path).await
+        self.told(&path).await
     }
 
     /// Whether a set has a member.
@@ -82,14 +83,16 @@ impl Client {
     ) -> Result<Told<bool>, Error> {
         let path = path_of("set", keyspace, key);
         let path = format!("{path}?member={}", segment(member));
-        self.told(&path, "is_member").await
+        let told: Told<forms::IsMember> = self.told(&path).await?;
+        Ok(told.map(|form| form.is_member))
     }
 
     /// How many members a set, or fields a map (`kind`) has, as one replica counts them.
     pub async fn size(&self, kind: &str, keyspace: &str, key: &[u8]) -> Result<Told<u64>, Error> {
         let path = path_of(kind, keyspace, key);
-        self.told(&with(&path, &[("size", Some("true"))]), "size")
-            .await
+        let path = with(&path, &[("size", Some("true"))]);
+        let told: Told<forms::Size> = self.told(&path).await?;
+        Ok(told.map(|form| form.size))
     }
 
     /// Puts, adds to and removes fields of a map.
@@ -113,7 +116,7 @@ impl Client {
         let path = path_of("map", keyspace, key);
         let limit = limit.to_string();
         let path = with(&path, &[("limit", Some(&limit)), ("after", after)]);
-        self.told_whole(&path).await
+        self.told(&path).await
     }
 
     /// A field of a map; nothing if it is absent.
@@ -125,7 +128,7 @@ impl Client {
     ) -> Result<Option<Told<FieldEntry>>, Error> {
         let path = path_of("map", keyspace, key);
         let path = format!("{path}?field={}", segment(field));
-        match self.told_whole(&path).await {
+        match self.told(&path).await {
             Ok(told) => Ok(Some(told)),
             Err(error) if error.is_code("absent") => Ok(None),
             Err(error) => Err(error),
@@ -135,7 +138,7 @@ impl Client {
     /// Waits until a region (or `all`) has what the client's session has seen.
     pub async fn wait(&self, region: &str) -> Result<(), Error> {
         let path = with("/v1/wait", &[("region", Some(region))]);
-        self.told::<bool>(&path, "reached").await.map(|_| ())
+        self.ask::<forms::Reached>(&path).await.map(|_| ())
     }
 
     /// A page of the versions of a keyspace that lost to ones written at the same time.
@@ -156,23 +159,12 @@ impl Client {
         Ok(stamp(&self.checked(reply)?.headers))
     }
 
-    async fn told_whole<T: DeserializeOwned>(&self, path: &str) -> Result<Told<T>, Error> {
+    async fn told<T: DeserializeOwned>(&self, path: &str) -> Result<Told<T>, Error> {
         let reply = self.send(Method::GET, path, Bytes::new()).await?;
         let reply = self.checked(reply)?;
         Ok(Told {
             answer: self.parsed(&reply.body)?,
             session: stamp(&reply.headers).session,
-        })
-    }
-
-    /// One field of an answer.
-    async fn told<T: DeserializeOwned>(&self, path: &str, field: &str) -> Result<Told<T>, Error> {
-        let mut told: Told<Value> = self.told_whole(path).await?;
-        let found = told.answer.get_mut(field).map(Value::take);
-        let answer = found.and_then(|value| serde_json::from_value(value).ok());
-        Ok(Told {
-            answer: answer.ok_or_else(|| self.foreign(&format!("no `{field}`")))?,
-            session: told.session,
         })
     }
 }

@@ -1,6 +1,9 @@
 //! The forms of siblings, collections and conflicts, as the client reads and writes them.
 
-use serde::{Deserialize, Serialize};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::wire::{Blob, Found, Stamp};
 
@@ -27,7 +30,8 @@ pub enum Read {
 /// One of several values.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Sibling {
-    /// The value.
+    /// The value; nodes send it in base64.
+    #[serde(deserialize_with = "from_base64")]
     pub value: Blob,
     /// The region that it came from.
     #[serde(default)]
@@ -39,6 +43,30 @@ pub struct Sibling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
 }
+
+fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Blob, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let bytes = STANDARD.decode(text).map_err(D::Error::custom)?;
+    Ok(Blob(bytes.into()))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Value {
+    pub(super) value: i128,
+}
+
+#[derive(Deserialize)]
+pub(super) struct IsMember {
+    pub(super) is_member: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Size {
+    pub(super) size: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Reached {}
 
 #[derive(Deserialize)]
 pub(super) struct SiblingsBody {
@@ -52,6 +80,15 @@ pub struct Told<T> {
     pub answer: T,
     /// What was seen, to be given back with the next request.
     pub session: Option<String>,
+}
+
+impl<T> Told<T> {
+    pub(super) fn map<U>(self, form: impl FnOnce(T) -> U) -> Told<U> {
+        Told {
+            answer: form(self.answer),
+            session: self.session,
+        }
+    }
 }
 
 /// What to change in a set; what is in both lists is added.
@@ -96,9 +133,9 @@ pub struct FieldEntry {
     /// Its register.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Blob>,
-    /// Its counter: a number, or a string if it is beyond 64 bits.
+    /// Its counter: a sum of shares of 64 bits each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub counter: Option<serde_json::Value>,
+    pub counter: Option<i128>,
 }
 
 /// A page of a map.

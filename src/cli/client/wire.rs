@@ -92,6 +92,15 @@ pub struct Item {
     /// The region that the version came from.
     #[serde(default)]
     pub region: String,
+    /// The state of the row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// From when on it is gone, as RFC 3339 has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// How many values stand side by side, if there are several: the last written is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sibling_count: Option<u64>,
 }
 
 /// A page of rows.

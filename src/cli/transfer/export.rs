@@ -34,7 +34,8 @@ const SHOWN_MAX: usize = 20;
 /// and TSV then have the columns of the first record.
 ///
 /// Progress is kept in FILE.sterna-export; after a stop, --resume goes on there. Rows that the form
-/// cannot hold are counted, and make the exit code 1.
+/// cannot hold, and siblings but for the last written, are left out, counted, and make the exit code 1. Counters,
+/// sets and maps, and times to live, are not exported.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -200,7 +201,10 @@ impl ExportArgs {
             text.clear();
             for item in &page.items {
                 match encoder.encode(item, &mut text) {
-                    Ok(()) => state.rows += 1,
+                    Ok(()) => {
+                        state.rows += 1;
+                        state.skipped += encoder.note_siblings(item);
+                    }
                     Err(reason) => {
                         state.skipped += 1;
                         encoder.note(item, &reason);
@@ -275,6 +279,16 @@ impl Encoder {
             self.shown
                 .push(format!("key {}: {reason}", json!(item.key)));
         }
+    }
+
+    /// Notes that only the last of several values is written; says how many are not.
+    fn note_siblings(&mut self, item: &Item) -> u64 {
+        let others = item.sibling_count.unwrap_or(1).saturating_sub(1);
+        if others > 0 {
+            let words = format!("{others} siblings of the last value: see `sterna get`");
+            self.note(item, &words);
+        }
+        others
     }
 
     /// Says what was left out, if anything was, beside the rows.
@@ -530,6 +544,23 @@ mod tests {
             said(&["key \"a\": a tab"], 30),
             "left out: key \"a\": a tab\n30 rows left out\n"
         );
+    }
+
+    #[test]
+    fn siblings_that_are_not_written_are_counted() {
+        let mut encoder = Encoder {
+            format: Format::Ndjson,
+            records: false,
+            header: None,
+            shown: Vec::new(),
+        };
+        let item = |count: u64| {
+            let item = json!({"key": "k", "value": "v", "sibling_count": count});
+            serde_json::from_value::<Item>(item).unwrap()
+        };
+        assert_eq!(encoder.note_siblings(&item(1)), 0);
+        assert_eq!(encoder.note_siblings(&item(3)), 2);
+        assert_eq!(encoder.shown.len(), 1);
     }
 
     #[tokio::test]

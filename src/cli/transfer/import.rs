@@ -49,7 +49,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// key is one column; the value is another, or the whole record as JSON. Records with the same key are
 /// written in the order of the file. What fails is tried again, also a write with an unknown outcome:
 /// it is the same key and value, so by last-writer-wins trying again is safe unless something else
-/// writes the same keys meanwhile.
+/// writes the same keys meanwhile. In a keyspace of siblings each record stands beside what is there.
 ///
 /// Progress is kept in FILE.sterna-import; after a stop, --resume goes on there. Bad records are
 /// counted, listed in FILE.errors.ndjson, and make the exit code 1.
