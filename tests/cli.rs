@@ -17,10 +17,13 @@ use std::path::Path;
 use process::{Site, sterna, words};
 use topology::topology;
 
+/// A second keyspace.
+const SIBLINGS: &str = "[[keyspace]]\nname = \"siblings\"\nmerge = \"siblings\"\nreplication = 1\n";
+
 /// Three regions in one process, as `sterna dev` runs them.
 async fn dev(cluster: &str) -> Site {
     let regions = [("us", 1), ("eu", 1), ("ap", 1)];
-    let mut site = Site::new(&topology(cluster, &regions, "", ""));
+    let mut site = Site::new(&topology(cluster, &regions, "", SIBLINGS));
     let mut command = sterna();
     command
         .args(["dev", "--plain", "--topology"])
@@ -139,6 +142,72 @@ async fn keys_are_written_read_listed_and_deleted() {
         .unwrap();
     assert_eq!(nobody.status.code(), Some(2), "{}", words(&nobody));
     assert!(words(&nobody).contains("127.0.0.1:9"), "{}", words(&nobody));
+}
+
+#[tokio::test]
+async fn siblings_counters_sets_maps_and_sessions_are_used_from_the_command_line() {
+    let site = dev("types").await;
+    let run = |node: &str, line: &str| {
+        let args: Vec<&str> = line.split(' ').collect();
+        let output = site.run(node, &args);
+        let text = String::from_utf8(output.stdout.clone()).unwrap();
+        (output.status.code(), text, words(&output))
+    };
+    let good = |node: &str, line: &str| {
+        let (code, text, said) = run(node, line);
+        assert_eq!(code, Some(0), "{line}: {said}");
+        text
+    };
+    let session = |json: &str| {
+        let told: serde_json::Value = serde_json::from_str(json).unwrap();
+        told["session"].as_str().unwrap().to_owned()
+    };
+    for (change, look, wanted) in [
+        ("counter add n -3", "counter get n", "-3\n"),
+        ("set add s b a", "set members s", "a\nb\n"),
+        ("map put m f v", "map get m f", "v"),
+        ("put k v --ttl 1d", "get k", "v"),
+    ] {
+        let token = session(&good("us-1", &format!("{change} --json")));
+        let look = format!("{look} --session {token}");
+        assert_eq!(good("ap-1", &look), wanted, "{look}");
+        good("us-1", &format!("wait --region eu --session {token}"));
+    }
+    good("us-1", "put cart milk -k siblings");
+    good("us-1", "put cart tea -k siblings");
+    assert_eq!(run("us-1", "get cart -k siblings").0, Some(1));
+    let both = good("us-1", "get cart -k siblings --json");
+    let both: serde_json::Value = serde_json::from_str(&both).unwrap();
+    assert_eq!(both["siblings"].as_array().unwrap().len(), 2, "{both}");
+    let context = both["context"].as_str().unwrap();
+    let line = format!("put cart both -k siblings --context {context}");
+    good("us-1", &line);
+    assert_eq!(good("us-1", "get cart -k siblings"), "both");
+    assert_eq!(run("us-1", "put k w --if-none-match").0, Some(1));
+    assert_eq!(run("us-1", "counter add n 1 --session x").0, Some(2));
+    good("us-1", "conflicts default");
+}
+
+#[tokio::test]
+async fn the_examples_see_what_they_should() {
+    let site = dev("examples").await;
+    let url = |node: &str| format!("http://{}", site.topology.node_named(node).unwrap().http);
+    let (us, eu, ap) = (url("us-1"), url("eu-1"), url("ap-1"));
+    for name in ["cart", "like-counter", "roaming-session"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+        let output = std::process::Command::new("sh")
+            .arg(folder.join(format!("{name}.sh")))
+            .envs([("US", &us), ("EU", &eu), ("AP", &ap)])
+            .env("NODES", format!("{us} {eu} {ap}"))
+            .envs([
+                ("US_REGION", "us"),
+                ("EU_REGION", "eu"),
+                ("AP_REGION", "ap"),
+            ])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{name}: {}", words(&output));
+    }
 }
 
 #[tokio::test]

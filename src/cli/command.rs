@@ -10,16 +10,22 @@ use crate::net::PeerName;
 
 use super::bench::BenchArgs;
 use super::cert::{CertCommandError, cert_init, cert_node, now};
+use super::conflicts::ConflictsArgs;
+use super::counter::CounterArgs;
 use super::dev::{DevArgs, DevError};
 use super::failure::{Failure, Verdict};
-use super::kv::{DeleteArgs, GetArgs, LsArgs, PutArgs};
+use super::kv::{DeleteArgs, GetArgs, PutArgs};
 use super::link::LinkArgs;
+use super::ls::LsArgs;
+use super::map::MapArgs;
 use super::serve::{ServeArgs, ServeError};
+use super::set::SetArgs;
 use super::sim::SimArgs;
 use super::status::{RegionsArgs, StatusArgs};
 use super::topology::{self, TopologyFileError};
 use super::transfer::{ExportArgs, ImportArgs};
 use super::verify::VerifyArgs;
+use super::wait::WaitArgs;
 
 /// What to do.
 #[derive(Subcommand, Debug)]
@@ -36,6 +42,16 @@ pub enum Command {
     Delete(DeleteArgs),
     /// List the keys of a keyspace
     Ls(LsArgs),
+    /// Read, add to, or reset a counter
+    Counter(CounterArgs),
+    /// Add, remove, or list the members of a set
+    Set(SetArgs),
+    /// Read, put, add to, or remove the fields of a map
+    Map(MapArgs),
+    /// List what lost to writes made at the same time, or write it again
+    Conflicts(ConflictsArgs),
+    /// Wait until another region has what a session has seen
+    Wait(WaitArgs),
     /// Show a node as it sees itself and its peers
     Status(StatusArgs),
     /// Show lag, backlog and divergence per pair of regions
@@ -145,11 +161,8 @@ pub enum CommandError {
 impl CommandError {
     /// 1 where the answer is no (an absent key), 2 where there is none.
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(if matches!(self, Self::Client(Failure::Absent { .. })) {
-            1
-        } else {
-            2
-        })
+        let is_no = matches!(self, Self::Client(Failure::Absent { .. } | Failure::No(_)));
+        ExitCode::from(if is_no { 1 } else { 2 })
     }
 }
 
@@ -163,6 +176,11 @@ impl Command {
             Self::Put(args) => return client(args.run(out)),
             Self::Delete(args) => return client(args.run(out)),
             Self::Ls(args) => return client(args.run(out)),
+            Self::Counter(args) => return client(args.run(out)),
+            Self::Set(args) => return client(args.run(out)),
+            Self::Map(args) => return client(args.run(out)),
+            Self::Conflicts(args) => return client(args.run(out)),
+            Self::Wait(args) => return client(args.run(out)),
             Self::Status(args) => return client(args.run(out)),
             Self::Regions(args) => return client(args.run(out)),
             Self::Link(args) => return client(args.run(out)),

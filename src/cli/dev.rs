@@ -189,7 +189,8 @@ async fn watch(
     loop {
         tokio::time::sleep(if is_live { LIVE_EVERY } else { PLAIN_EVERY }).await;
         if is_live {
-            live.draw(out, clock.time(), topology, &handles)?;
+            let (_, width) = console::Term::stdout().size();
+            live.draw(out, clock.time(), width.into(), topology, &handles)?;
         } else {
             plain_line(out, topology, &handles)?;
         }

@@ -41,6 +41,9 @@ pub enum Failure {
         /// The key, as it was given.
         key: String,
     },
+    /// What was asked about is not so; the words say what is.
+    #[error("{0}")]
+    No(String),
     /// The command line asks for something that makes no sense; the words say what to write.
     #[error("{0}")]
     Usage(String),

@@ -1,88 +1,89 @@
-//! `sterna get`, `put`, `delete`, `ls`: one key, or a listing of them.
+//! `sterna get`, `put`, `delete`: one plain value.
 
 use std::io::{Read as _, Write};
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::client::{Client, Item, Stamp};
-use super::options::{Connect, Scope};
-use super::{Failure, Verdict};
-
-/// Rows asked for at once by a listing.
-const PAGE_ROWS: usize = 1000;
-
-/// Which key.
-#[derive(Args, Clone, Debug)]
-pub struct KeyArgs {
-    /// The key, as text
-    #[arg(required_unless_present = "key_hex", value_name = "KEY")]
-    pub key: Option<String>,
-    /// The key as hex digits, for keys that are not text
-    #[arg(long, value_name = "HEX")]
-    pub key_hex: Option<String>,
-}
+use super::client::{Blob, Client, Error, Read, Several, Sibling, Stamp};
+use super::key::{KeyArgs, write_stamp};
+use super::options::{Freshness, Lifetime, SessionArgs, Target, from_hex};
+use super::{Failure, Verdict, table};
 
 /// Print the value of a key.
 ///
 /// The value is written as it is, without a newline after it. If the key is absent, nothing is
 /// written and the exit code is 1.
+///
+/// In a keyspace of siblings, several values may stand side by side. Then each is a line of a table, and the
+/// exit code is 1, unless --json or --winner is given. The last line on the error stream is the
+/// context, with which `put` or `delete` replaces what was read.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   sterna get user:1
   sterna get user:1 --consistency each_quorum --json
-  sterna get --key-hex 00ff --keyspace sessions > value.bin")]
+  sterna get --key-hex 00ff --keyspace sessions > value.bin
+  sterna get cart --keyspace siblings --winner
+  sterna get user:1 --max-staleness 2s --when-behind refuse
+  sterna get user:1 --session new")]
 pub struct GetArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub connect: Connect,
+    pub(crate) target: Target,
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub scope: Scope,
-    /// Write one JSON object with key, value and version
+    pub(crate) fresh: Freshness,
+    /// Write one JSON object with key, value (or siblings) and version
     #[arg(long)]
     pub json: bool,
+    /// Of several siblings, only the last written
+    #[arg(long)]
+    pub winner: bool,
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub key: KeyArgs,
+    pub(crate) key: KeyArgs,
+}
+
+/// What must hold for a write to happen.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Conditions {
+    /// Only if the value is still this one: `etag` of `sterna get --json`. Exit code 1 if not
+    #[arg(long, value_name = "ETAG")]
+    pub if_match: Option<String>,
+    /// Only if there is no value. Exit code 1 if there is one
+    #[arg(long, conflicts_with = "if_match")]
+    pub if_none_match: bool,
 }
 
 /// Write a key.
 ///
 /// When it returns, the value is on disk on a quorum of the region's replicas, and on its way to the
 /// other regions.
+///
+/// In a keyspace of siblings a write stands beside what is there, unless it brings the context of a read:
+/// then it replaces what that read had seen.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   sterna put user:1 '{\"name\":\"Ada\"}'
   sterna put photo --file photo.jpg
   date | sterna put now -
-  sterna put --key-hex 00ff value")]
+  sterna put --key-hex 00ff value
+  sterna put otp:7 4711 --ttl 90s
+  sterna put lock:7 me --if-none-match --ttl 30s
+  sterna put cart 'milk, tea' --keyspace siblings --context AQID...")]
 pub struct PutArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub connect: Connect,
+    pub(crate) target: Target,
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub scope: Scope,
+    pub(crate) session: SessionArgs,
+    #[command(flatten)]
+    pub(crate) life: Lifetime,
+    #[command(flatten)]
+    pub(crate) conditions: Conditions,
+    /// What was read, in a keyspace of siblings: this is replaced
+    #[arg(long, value_name = "TOKEN")]
+    pub context: Option<String>,
     /// Write one JSON object with the version
     #[arg(long)]
     pub json: bool,
@@ -98,135 +99,132 @@ pub struct PutArgs {
 }
 
 /// Delete a key, whether it is there or not.
+///
+/// In a keyspace of siblings it deletes what the context's read had seen; without a context, what the node
+/// sees.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   sterna delete user:1
-  sterna delete --key-hex 00ff --keyspace sessions")]
+  sterna delete --key-hex 00ff --keyspace sessions
+  sterna delete cart --keyspace siblings --context AQID...
+  sterna delete lock:7 --if-match 5f3a9c0119ab4c7d")]
 pub struct DeleteArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub connect: Connect,
+    pub(crate) target: Target,
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub scope: Scope,
+    pub(crate) session: SessionArgs,
+    #[command(flatten)]
+    pub(crate) conditions: Conditions,
+    /// What was read, in a keyspace of siblings: this is deleted
+    #[arg(long, value_name = "TOKEN")]
+    pub context: Option<String>,
     /// Write one JSON object with the version
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub key: KeyArgs,
-}
-
-/// List the keys of a keyspace, in token order.
-///
-/// Reads at level `one` from the node that is asked. Goes through all pages unless --limit is given;
-/// then the cursor of the next page is the last line on the error stream.
-#[derive(Args, Clone, Debug)]
-#[command(after_help = "\
-Examples:
-  sterna ls
-  sterna ls --values --keyspace sessions
-  sterna ls --limit 100 --json
-  sterna ls --limit 100 --cursor AQID")]
-pub struct LsArgs {
-    #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub connect: Connect,
-    /// The keyspace
-    #[arg(long, short = 'k', default_value = "default", value_name = "NAME")]
-    pub keyspace: String,
-    /// Write one JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// List at most so many keys
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// Go on where a listing with --limit stopped
-    #[arg(long, value_name = "CURSOR")]
-    pub cursor: Option<String>,
-    /// List the values too, after a tab
-    #[arg(long)]
-    pub values: bool,
-}
-
-impl KeyArgs {
-    /// The key's bytes.
-    fn bytes(&self) -> Result<Vec<u8>, Failure> {
-        match (&self.key, &self.key_hex) {
-            (Some(key), None) => Ok(key.clone().into_bytes()),
-            (None, Some(hex)) => from_hex(hex),
-            (Some(_), Some(_)) | (None, None) => {
-                Err(Failure::usage("give the key once: KEY or --key-hex HEX"))
-            }
-        }
-    }
-
-    fn shown(&self) -> String {
-        let hex = self.key_hex.as_ref().map(|hex| format!("0x{hex}"));
-        self.key.clone().or(hex).unwrap_or_default()
-    }
-}
-
-fn client(connect: &Connect, scope: &Scope) -> Result<Client, Failure> {
-    Ok(connect.client()?.with_level(scope.consistency))
-}
-
-fn from_hex(text: &str) -> Result<Vec<u8>, Failure> {
-    let help = || {
-        Failure::usage(format!(
-            "`{text}` is not a key: write pairs of hex digits, as in 00ff"
-        ))
-    };
-    let digits: Option<Vec<u8>> = text
-        .chars()
-        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-        .collect();
-    let (pairs, rest) = digits.as_deref().ok_or_else(help)?.as_chunks::<2>();
-    if pairs.is_empty() || !rest.is_empty() {
-        return Err(help());
-    }
-    Ok(pairs.iter().map(|[high, low]| high << 4 | low).collect())
+    pub(crate) key: KeyArgs,
 }
 
 impl GetArgs {
     /// Runs the command.
     pub async fn run(&self, out: &mut dyn Write) -> Result<Verdict, Failure> {
         let key = self.key.bytes()?;
-        let keyspace = &self.scope.keyspace;
-        let found = client(&self.connect, &self.scope)?
-            .get(keyspace, &key)
-            .await?;
-        let Some(found) = found else {
-            return Err(Failure::Absent {
-                keyspace: keyspace.clone(),
-                key: self.key.shown(),
-            });
-        };
-        if self.json {
-            let item = Item {
-                key: super::client::Blob(key.into()),
-                value: Some(super::client::Blob(found.value)),
-                timestamp: found.stamp.timestamp,
-                region: found.stamp.region,
-            };
-            writeln!(out, "{}", json!(item))?;
+        let keyspace = &self.target.keyspace;
+        let client = self.fresh.of(self.target.client()?)?;
+        let several = if self.winner {
+            Several::Winner
         } else {
-            out.write_all(&found.value)?;
+            Several::All
+        };
+        match client.read(keyspace, &key, several).await? {
+            Read::One(found) => {
+                if self.json {
+                    let value = ("value", json!(Blob(found.value)));
+                    write_read(out, key, value, &found.stamp)?;
+                } else {
+                    out.write_all(&found.value)?;
+                }
+                self.tell(&found.stamp)?;
+                Ok(Verdict::Good)
+            }
+            Read::Several(siblings, stamp) => {
+                let verdict = if self.json {
+                    write_read(out, key, ("siblings", json!(siblings)), &stamp)?;
+                    Verdict::Good
+                } else {
+                    write_siblings(out, &siblings)?;
+                    Verdict::Bad
+                };
+                self.tell(&stamp)?;
+                Ok(verdict)
+            }
+            Read::Absent(stamp) => {
+                self.tell(&stamp)?;
+                Err(Failure::Absent {
+                    keyspace: keyspace.clone(),
+                    key: self.key.shown(),
+                })
+            }
         }
-        Ok(Verdict::Good)
+    }
+
+    /// Says the tokens that the next request may need.
+    fn tell(&self, stamp: &Stamp) -> Result<(), Failure> {
+        if let (Some(context), false) = (&stamp.context, self.json) {
+            writeln!(std::io::stderr(), "context: {context}")?;
+        }
+        self.fresh.session.tell(stamp.session.as_ref())
+    }
+}
+
+/// One object: the key, what was found, and all that is known of the version.
+fn write_read(
+    out: &mut dyn Write,
+    key: Vec<u8>,
+    (name, found): (&str, Value),
+    stamp: &Stamp,
+) -> Result<(), Failure> {
+    let mut whole = json!(stamp);
+    if let Some(fields) = whole.as_object_mut() {
+        fields.retain(|_, value| value.as_str() != Some(""));
+        fields.insert("key".to_owned(), json!(Blob(key.into())));
+        fields.insert(name.to_owned(), found);
+    }
+    writeln!(out, "{whole}")?;
+    Ok(())
+}
+
+fn write_siblings(out: &mut dyn Write, siblings: &[Sibling]) -> Result<(), Failure> {
+    let rows = siblings.iter().map(|sibling| {
+        vec![
+            sibling.region.clone(),
+            sibling.timestamp.clone(),
+            table::or_dash(sibling.expires.clone()),
+            table::value(&sibling.value),
+        ]
+    });
+    table::write(out, &["region", "timestamp", "expires", "value"], rows)
+}
+
+impl Conditions {
+    /// The client, asking for this.
+    fn of(&self, client: Client) -> Result<Client, Error> {
+        let quoted = |etag: &String| format!("\"{}\"", etag.trim_matches('"'));
+        let wanted = self.if_match.as_ref().map(quoted);
+        let none = self.if_none_match.then_some("*");
+        client
+            .with_header("if-match", wanted)?
+            .with_header("if-none-match", none)
+    }
+}
+
+/// A condition that does not hold is a no, and not a failure.
+fn or_no(error: Error) -> Failure {
+    if error.is_code("condition_failed") {
+        Failure::No(error.to_string())
+    } else {
+        Failure::Client(error)
     }
 }
 
@@ -252,11 +250,11 @@ impl PutArgs {
                 ));
             }
         };
-        let keyspace = &self.scope.keyspace;
-        let stamp = client(&self.connect, &self.scope)?
-            .put(keyspace, &key, value)
-            .await?;
-        write_stamp(out, self.json, &stamp)
+        let client = self.life.of(self.session.of(self.target.client()?)?)?;
+        let client = self.conditions.of(client)?;
+        let client = client.with_header("sterna-context", self.context.as_ref())?;
+        let stamp = client.put(&self.target.keyspace, &key, value).await;
+        write_stamp(out, self.json, &stamp.map_err(or_no)?, &self.session)
     }
 
     fn parts(&self) -> Result<(Vec<u8>, Option<&str>), Failure> {
@@ -277,63 +275,12 @@ impl DeleteArgs {
     /// Runs the command.
     pub async fn run(&self, out: &mut dyn Write) -> Result<Verdict, Failure> {
         let key = self.key.bytes()?;
-        let keyspace = &self.scope.keyspace;
-        let stamp = client(&self.connect, &self.scope)?
-            .delete(keyspace, &key)
-            .await?;
-        write_stamp(out, self.json, &stamp)
-    }
-}
-
-fn write_stamp(out: &mut dyn Write, as_json: bool, stamp: &Stamp) -> Result<Verdict, Failure> {
-    if as_json {
-        writeln!(out, "{}", json!(stamp))?;
-    }
-    Ok(Verdict::Good)
-}
-
-impl LsArgs {
-    /// Runs the command.
-    pub async fn run(&self, out: &mut dyn Write) -> Result<Verdict, Failure> {
-        let client = self.connect.client()?;
-        let mut cursor = self.cursor.clone();
-        let mut left = self.limit.unwrap_or(usize::MAX);
-        while left > 0 {
-            let page = client
-                .page(
-                    &self.keyspace,
-                    left.min(PAGE_ROWS),
-                    cursor.as_deref(),
-                    self.values,
-                )
-                .await?;
-            for item in &page.items {
-                self.write_item(out, item)?;
-            }
-            left = left.saturating_sub(page.items.len());
-            cursor = page.next;
-            if cursor.is_none() {
-                return Ok(Verdict::Good);
-            }
-        }
-        if let Some(cursor) = cursor {
-            writeln!(std::io::stderr(), "more: --cursor {cursor}")?;
-        }
-        Ok(Verdict::Good)
-    }
-
-    fn write_item(&self, out: &mut dyn Write, item: &Item) -> Result<(), Failure> {
-        if self.json {
-            writeln!(out, "{}", json!(item))?;
-            return Ok(());
-        }
-        out.write_all(&item.key.0)?;
-        if let Some(value) = &item.value {
-            out.write_all(b"\t")?;
-            out.write_all(&value.0)?;
-        }
-        out.write_all(b"\n")?;
-        Ok(())
+        let client = self
+            .conditions
+            .of(self.session.of(self.target.client()?)?)?;
+        let client = client.with_header("sterna-context", self.context.as_ref())?;
+        let stamp = client.delete(&self.target.keyspace, &key).await;
+        write_stamp(out, self.json, &stamp.map_err(or_no)?, &self.session)
     }
 }
 
@@ -341,7 +288,8 @@ impl LsArgs {
 mod tests {
     use clap::Parser;
 
-    use super::super::fake::Fake;
+    use super::super::fake::{Fake, run};
+    use super::super::ls::LsArgs;
     use super::*;
 
     #[derive(Parser)]
@@ -350,21 +298,6 @@ mod tests {
         Put(PutArgs),
         Delete(DeleteArgs),
         Ls(LsArgs),
-    }
-
-    async fn check(fake: &Fake, words: &str) -> Result<String, Failure> {
-        let endpoint = format!("--endpoint=http://{}", fake.address("eu-1"));
-        let mut line: Vec<&str> = vec!["sterna"];
-        line.extend(words.split(' '));
-        line.push(&endpoint);
-        let mut out = Vec::new();
-        match Command::parse_from(line) {
-            Command::Get(args) => args.run(&mut out).await?,
-            Command::Put(args) => args.run(&mut out).await?,
-            Command::Delete(args) => args.run(&mut out).await?,
-            Command::Ls(args) => args.run(&mut out).await?,
-        };
-        Ok(String::from_utf8(out).unwrap())
     }
 
     #[test]
@@ -386,22 +319,22 @@ mod tests {
     #[tokio::test]
     async fn a_key_is_put_got_listed_and_deleted() {
         let fake = Fake::start(&[("eu", 1)]).await;
-        assert_eq!(check(&fake, "put a/b one").await.unwrap(), "");
-        assert_eq!(check(&fake, "get a/b").await.unwrap(), "one");
-        let shown = check(&fake, "get --key-hex 612f62 --json").await.unwrap();
+        assert_eq!(run(&fake, "put a/b one").await.unwrap(), "");
+        assert_eq!(run(&fake, "get a/b").await.unwrap(), "one");
+        let shown = run(&fake, "get --key-hex 612f62 --json").await.unwrap();
         assert_eq!(
             shown.trim(),
-            r#"{"key":"a/b","region":"eu","timestamp":"1.0","value":"one"}"#
+            r#"{"etag":"\"1\"","key":"a/b","region":"eu","session":"seen-1","timestamp":"1.0","value":"one"}"#
         );
-        check(&fake, "put --key-hex ff two").await.unwrap();
-        let mut lines: Vec<String> = (check(&fake, "ls --values --json").await.unwrap().lines())
+        run(&fake, "put --key-hex ff two").await.unwrap();
+        let mut lines: Vec<String> = (run(&fake, "ls --values --json").await.unwrap().lines())
             .map(str::to_owned)
             .collect();
         lines.sort();
         assert_eq!(lines.len(), 2);
         assert!(lines[1].contains(r#"{"b64":"/w=="}"#), "{lines:?}");
-        check(&fake, "delete a/b").await.unwrap();
-        let gone = check(&fake, "get a/b").await.unwrap_err();
+        run(&fake, "delete a/b").await.unwrap();
+        let gone = run(&fake, "get a/b").await.unwrap_err();
         assert_eq!(gone.to_string(), "no key `a/b` in keyspace `default`");
     }
 
@@ -411,17 +344,13 @@ mod tests {
         for n in 0..2_500 {
             fake.put("eu", "default", format!("k{n}").as_bytes(), Some(b"v"));
         }
-        assert_eq!(check(&fake, "ls").await.unwrap().lines().count(), 2_500);
+        assert_eq!(run(&fake, "ls").await.unwrap().lines().count(), 2_500);
         assert_eq!(
-            check(&fake, "ls --limit 1100")
-                .await
-                .unwrap()
-                .lines()
-                .count(),
+            run(&fake, "ls --limit 1100").await.unwrap().lines().count(),
             1_100
         );
         assert_eq!(
-            check(&fake, "ls --cursor 2499")
+            run(&fake, "ls --cursor 2499")
                 .await
                 .unwrap()
                 .lines()
@@ -436,5 +365,60 @@ mod tests {
         let Command::Get(args) = args else { panic!() };
         let error = args.run(&mut Vec::new()).await.unwrap_err().to_string();
         assert!(error.contains("sterna dev"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn siblings_are_shown_with_the_context_that_replaces_them() {
+        let fake = Fake::start(&[("eu", 1)]).await;
+        run(&fake, "put cart milk -k siblings").await.unwrap();
+        assert_eq!(run(&fake, "get cart -k siblings").await.unwrap(), "milk");
+        run(&fake, "put cart tea -k siblings").await.unwrap();
+        let table = run(&fake, "get cart -k siblings").await.unwrap();
+        assert!(table.contains("milk") && table.contains("tea"), "{table}");
+        let winner = run(&fake, "get cart -k siblings --winner").await;
+        assert_eq!(winner.unwrap(), "tea");
+        let whole = run(&fake, "get cart -k siblings --json").await.unwrap();
+        let whole: Value = serde_json::from_str(&whole).unwrap();
+        assert_eq!(whole["siblings"].as_array().unwrap().len(), 2, "{whole}");
+        let context = whole["context"].as_str().unwrap();
+        let words = format!("put cart both -k siblings --context {context}");
+        run(&fake, &words).await.unwrap();
+        assert_eq!(run(&fake, "get cart -k siblings").await.unwrap(), "both");
+        run(&fake, "delete cart -k siblings").await.unwrap();
+        run(&fake, "get cart -k siblings").await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn wishes_go_as_headers() {
+        let fake = Fake::start(&[("eu", 1)]).await;
+        let put = "put k v --ttl 90s --session new --if-match 5f --json";
+        let told = run(&fake, put).await.unwrap();
+        assert!(told.contains(r#""session":"seen-1""#), "{told}");
+        run(&fake, "put k v --if-none-match").await.unwrap();
+        run(
+            &fake,
+            "get k --session seen-1 --max-staleness 2s --wait-for 1m --when-behind refuse",
+        )
+        .await
+        .unwrap();
+        for (header, value) in [
+            ("sterna-ttl", "90000ms"),
+            ("sterna-session", "seen-1"),
+            ("sterna-max-staleness", "2000ms"),
+            ("sterna-wait", "60000ms"),
+            ("sterna-when-behind", "refuse"),
+            ("if-match", "\"5f\""),
+            ("if-none-match", "*"),
+        ] {
+            assert_eq!(fake.asked(header), [value], "{header}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_condition_that_does_not_hold_is_a_no() {
+        let fake = Fake::start(&[("eu", 1)]).await;
+        fake.world().faults.push_back("condition_failed");
+        let error = run(&fake, "put k v --if-none-match").await.unwrap_err();
+        assert!(matches!(error, Failure::No(_)), "{error}");
     }
 }

@@ -22,11 +22,7 @@ Examples:
   sterna link set us-east eu-west --rtt 150 --loss 0.01")]
 pub struct LinkArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub connect: Connect,
+    pub(crate) connect: Connect,
     /// Write the links as JSON
     #[arg(long, global = true)]
     pub json: bool,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use comfy_table::Table;
-use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
 
 use crate::model::{NodeId, Time};
 use crate::node::Handle;
@@ -63,59 +63,37 @@ fn sight(topology: &Topology, region: &Region, handles: &[Handle]) -> Sight {
     sight
 }
 
+impl Sight {
+    fn worst_lag(&self) -> String {
+        let lags = self.lag_ms.values().flatten();
+        lags.max().map_or_else(|| "?".to_owned(), u64::to_string)
+    }
+}
+
 impl Live {
-    /// Draws the view over the last one.
+    /// Draws the view over the last one, in lines of at most `width` characters, so that the terminal breaks
+    /// none of them.
     pub(super) fn draw(
         &mut self,
         out: &mut dyn Write,
         now: Time,
+        width: usize,
         topology: &Topology,
         handles: &[Handle],
     ) -> io::Result<()> {
         let seconds = now.since(self.drawn_at).as_secs_f64().max(0.001);
         self.drawn_at = now;
         let sent: u64 = self.sent_since(handles);
-        let mut table = Table::new();
-        table.load_preset(UTF8_FULL_CONDENSED);
-        table.set_header([
-            "region",
-            "nodes",
-            "writes/s",
-            "reads/s",
-            "commit p50",
-            "p99",
-            "lag from",
-            "backlog to",
-            "diverged",
-        ]);
-        for region in &topology.regions {
-            let sight = sight(topology, region, handles);
-            let join = |parts: Vec<String>| parts.join("  ");
-            let lag = sight.lag_ms.iter().map(|(name, lag)| {
-                lag.map_or_else(|| format!("{name} ?"), |lag| format!("{name} {lag} ms"))
-            });
-            table.add_row([
-                region.name.clone(),
-                format!("{}/{}", sight.up, sight.nodes),
-                rate(sight.writes, seconds),
-                rate(sight.reads, seconds),
-                format!("{:.1} ms", sight.p50_ms),
-                format!("{:.1} ms", sight.p99_ms),
-                join(lag.collect()),
-                join(
-                    sight
-                        .backlog
-                        .iter()
-                        .map(|(name, n)| format!("{name} {n}"))
-                        .collect(),
-                ),
-                sight.divergence.to_string(),
-            ]);
-        }
-        let text = format!(
-            "{table}\nbetween nodes {} KiB/s    Ctrl-C stops\n",
-            rate(sent / 1024, seconds)
-        );
+        let sights: Vec<(String, Sight)> = (topology.regions.iter())
+            .map(|region| (region.name.clone(), sight(topology, region, handles)))
+            .collect();
+        let mut text = fitting(&sights, seconds, width);
+        let sent = rate(sent / 1024, seconds);
+        text.push_str(&cut(
+            &format!("between nodes {sent} KiB/s    Ctrl-C stops"),
+            width,
+        ));
+        text.push('\n');
         if self.lines > 0 {
             write!(out, "\x1b[{}A\x1b[J", self.lines)?;
         }
@@ -139,6 +117,76 @@ impl Live {
     }
 }
 
+/// The fullest of the tables whose lines are not longer than `width`; of none, the narrowest, cut.
+fn fitting(sights: &[(String, Sight)], seconds: f64, width: usize) -> String {
+    let whole = [full, brief].map(|form| form(sights, seconds).to_string());
+    let is_fit = |text: &&String| text.lines().all(|line| line.chars().count() <= width);
+    let text = whole.iter().find(is_fit).or(whole.last());
+    let lines = text.into_iter().flat_map(|text| text.lines());
+    lines.map(|line| cut(line, width) + "\n").collect()
+}
+
+fn cut(line: &str, width: usize) -> String {
+    line.chars().take(width).collect()
+}
+
+/// Lag and backlog for each other region.
+fn full(sights: &[(String, Sight)], seconds: f64) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED);
+    table.set_header([
+        "region",
+        "nodes",
+        "writes/s",
+        "reads/s",
+        "commit p50",
+        "p99",
+        "lag from",
+        "backlog to",
+        "diverged",
+    ]);
+    for (region, sight) in sights {
+        let lag = sight.lag_ms.iter().map(|(name, lag)| {
+            lag.map_or_else(|| format!("{name} ?"), |lag| format!("{name} {lag} ms"))
+        });
+        let backlog = sight.backlog.iter().map(|(name, n)| format!("{name} {n}"));
+        table.add_row([
+            region.clone(),
+            format!("{}/{}", sight.up, sight.nodes),
+            rate(sight.writes, seconds),
+            rate(sight.reads, seconds),
+            format!("{:.1} ms", sight.p50_ms),
+            format!("{:.1} ms", sight.p99_ms),
+            lag.collect::<Vec<String>>().join("  "),
+            backlog.collect::<Vec<String>>().join("  "),
+            sight.divergence.to_string(),
+        ]);
+    }
+    table
+}
+
+/// The worst lag, and the sum of the backlog.
+fn brief(sights: &[(String, Sight)], seconds: f64) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table.set_header([
+        "region", "up", "writes/s", "reads/s", "p99 ms", "lag ms", "backlog", "diverged",
+    ]);
+    for (region, sight) in sights {
+        table.add_row([
+            region.clone(),
+            format!("{}/{}", sight.up, sight.nodes),
+            rate(sight.writes, seconds),
+            rate(sight.reads, seconds),
+            format!("{:.1}", sight.p99_ms),
+            sight.worst_lag(),
+            sight.backlog.values().sum::<u64>().to_string(),
+            sight.divergence.to_string(),
+        ]);
+    }
+    table
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 fn rate(count: u64, seconds: f64) -> String {
     format!("{:.0}", count as f64 / seconds)
@@ -152,12 +200,7 @@ pub(super) fn plain_line(
 ) -> io::Result<()> {
     for region in &topology.regions {
         let sight = sight(topology, region, handles);
-        let lag = sight
-            .lag_ms
-            .values()
-            .flatten()
-            .max()
-            .map_or_else(|| "?".to_owned(), u64::to_string);
+        let lag = sight.worst_lag();
         write!(
             out,
             "{} {}/{} up, {} writes p50 {:.1} ms p99 {:.1} ms, lag {lag} ms, backlog {}, diverged {}; ",
@@ -172,4 +215,33 @@ pub(super) fn plain_line(
         )?;
     }
     writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_is_longer_than_the_terminal_is_wide() {
+        let others = ["eu-central-1", "ap-northeast-1"];
+        let sights: Vec<(String, Sight)> = (0..3)
+            .map(|n| {
+                let sight = Sight {
+                    lag_ms: others.map(|name| (name.to_owned(), Some(120))).into(),
+                    backlog: others.map(|name| (name.to_owned(), 4_000)).into(),
+                    nodes: 3,
+                    ..Sight::default()
+                };
+                (format!("us-east-{n}"), sight)
+            })
+            .collect();
+        for width in [20, 60, 80, 120, 150, 200] {
+            let text = fitting(&sights, 1.0, width);
+            let longest = text.lines().map(|line| line.chars().count()).max();
+            assert!(longest <= Some(width), "{width}:\n{text}");
+            assert!(text.contains("us-east-2"), "{text}");
+        }
+        assert!(fitting(&sights, 1.0, 200).contains("ap-northeast-1 120 ms"));
+        assert!(fitting(&sights, 1.0, 80).contains("8000"));
+    }
 }

@@ -19,11 +19,7 @@ Examples:
   sterna status --endpoint http://eu1.example:7101 --json")]
 pub struct StatusArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub connect: Connect,
+    pub(crate) connect: Connect,
     /// Write the node's answer as JSON
     #[arg(long)]
     pub json: bool,
@@ -42,11 +38,7 @@ Examples:
   watch -n1 sterna regions")]
 pub struct RegionsArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub connect: Connect,
+    pub(crate) connect: Connect,
     /// Write one JSON object
     #[arg(long)]
     pub json: bool,

@@ -5,6 +5,7 @@ use std::io::Write;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::Failure;
+use super::client::Blob;
 
 /// Writes rows under headers. A header that begins with `>` aligns its column to the right.
 pub(super) fn write(
@@ -35,6 +36,20 @@ pub(super) fn write(
 /// `-` for nothing.
 pub(super) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Bytes as one line of a table, cut to what fits there.
+pub(super) fn value(blob: &Blob) -> String {
+    const CHARS_MAX: usize = 60;
+    let text = match str::from_utf8(&blob.0) {
+        Ok(text) if !text.contains(char::is_control) => text.to_owned(),
+        Ok(_) | Err(_) => serde_json::json!(blob).to_string(),
+    };
+    if text.chars().count() <= CHARS_MAX {
+        return text;
+    }
+    let head: String = text.chars().take(CHARS_MAX - 1).collect();
+    format!("{head}\u{2026}")
 }
 
 /// A rate or a size with a thousand's unit: `12.3 M`.

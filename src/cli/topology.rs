@@ -135,7 +135,15 @@ fn first_in_line(placement: &Placement, region: &Region, node: NodeId) -> usize 
 }
 
 fn keyspaces(topology: &Topology) -> Table {
-    let mut table = table(["keyspace", "merge", "replication", "consistency", "regions"]);
+    let mut table = table([
+        "keyspace",
+        "merge",
+        "replication",
+        "consistency",
+        "ttl",
+        "conflicts kept",
+        "regions",
+    ]);
     for keyspace in &topology.keyspaces {
         let homes = keyspace
             .regions
@@ -147,11 +155,26 @@ fn keyspaces(topology: &Topology) -> Table {
             keyspace.merge.to_string(),
             keyspace.replication.to_string(),
             keyspace.consistency.to_string(),
+            keyspace.ttl.map_or_else(|| "-".to_owned(), span),
+            keyspace.conflicts_kept.map_or_else(|| "-".to_owned(), span),
             homes.join(" "),
         ]);
     }
-    align_right(&mut table, [2]);
+    align_right(&mut table, [2, 4, 5]);
     table
+}
+
+/// A span in the greatest unit that it is a whole number of.
+fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let whole = units
+        .iter()
+        .find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
+    whole.map_or_else(
+        || format!("{seconds}s"),
+        |(unit, name)| format!("{}{name}", seconds / unit),
+    )
 }
 
 /// All pairs of regions; a dot where the file names no link.
@@ -327,7 +350,7 @@ mod tests {
     fn check_counts() {
         let path = regions_dir().join("local.toml");
         let wanted = format!(
-            "{}: ok, cluster local: 3 regions, 9 nodes, 1 keyspace, 16 partitions\n",
+            "{}: ok, cluster local: 3 regions, 9 nodes, 2 keyspaces, 16 partitions\n",
             path.display()
         );
         assert_eq!(run(check, &path), wanted);
@@ -355,12 +378,27 @@ mod tests {
                 .count()
         };
         assert_eq!(
-            has(&["us-east-1", "127.0.0.1:7101", "127.0.0.1:7151", "16"]),
+            has(&["us-east-1", "127.0.0.1:7101", "127.0.0.1:7151", "32"]),
             1
         );
         assert_eq!(has(&["ap-northeast ┆", "152.4", "204.4"]), 1);
         assert_eq!(has(&["us-east - eu-west", "70.5", "0.01", "1000"]), 1);
         assert_eq!(has(&["default", "lww", "local_quorum"]), 1);
+        assert_eq!(has(&["│ siblings", "local_quorum"]), 1);
+    }
+
+    #[test]
+    fn show_says_how_long_values_and_conflicts_are_kept() {
+        let text = std::fs::read_to_string(regions_dir().join("single.toml")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kept.toml");
+        let more = "\n[[keyspace]]\nname = \"kept\"\nmerge = \"lww\"\nreplication = 1\n\
+            ttl_s = 604800\nconflicts_kept_s = 5400\n";
+        std::fs::write(&path, text + more).unwrap();
+        let shown = run(show, &path);
+        let line = shown.lines().find(|line| line.contains("│ kept")).unwrap();
+        assert!(line.contains("7d"), "{shown}");
+        assert!(shown.contains("90m"), "{shown}");
     }
 
     #[test]

@@ -21,6 +21,8 @@ use super::{Failure, Verdict};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Partitions that are walked down to the leaves; further ones are only named.
 const WALKS_MAX: usize = 16;
+/// Lines of nodes and partitions that are shown, and ranges of leaves of each, unless all are asked for.
+const SHOWN_MAX: usize = 20;
 
 /// Prove that all replicas in all regions hold the same.
 ///
@@ -32,17 +34,17 @@ const WALKS_MAX: usize = 16;
 #[command(after_help = "\
 Examples:
   sterna verify
-  sterna verify --wait 2m && echo converged")]
+  sterna verify --wait 2m && echo converged
+  sterna verify --wait 1ms --all")]
 pub struct VerifyArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub connect: Connect,
+    pub(crate) connect: Connect,
     /// How long to wait for changes that are on their way
     #[arg(long, default_value = "30s", value_parser = span, value_name = "TIME")]
     pub wait: Duration,
+    /// Name all nodes, partitions and leaves that differ, and not just a screenful of them
+    #[arg(long)]
+    pub all: bool,
     /// Write one JSON object
     #[arg(long)]
     pub json: bool,
@@ -104,9 +106,16 @@ impl VerifyArgs {
             });
             writeln!(out, "{report}")?;
         } else {
-            look.write(out, verdict, &missing, &differences)?;
+            let lines = look.lines(&missing, &differences, self.shown_max());
+            look.write(out, verdict, &lines, self.shown_max())?;
         }
         Ok(verdict)
+    }
+}
+
+impl VerifyArgs {
+    fn shown_max(&self) -> usize {
+        if self.all { usize::MAX } else { SHOWN_MAX }
     }
 }
 
@@ -173,29 +182,21 @@ impl Look {
         missing
     }
 
-    fn write(
+    /// What is to be said of each node and partition that is not as it should be.
+    fn lines(
         &self,
-        out: &mut dyn Write,
-        verdict: Verdict,
         missing: &BTreeMap<Partition, (usize, usize)>,
         differences: &[Difference],
-    ) -> Result<(), Failure> {
-        let word = match verdict {
-            Verdict::Good => "equal",
-            Verdict::Bad => "NOT equal",
-        };
-        let (partitions, replicas) = (self.roots.len(), self.replicas());
-        writeln!(out, "{word}: {partitions} partitions, {replicas} replicas")?;
-        for (node, error) in &self.unreachable {
-            writeln!(out, "  {node}: {error}")?;
-        }
-        for ((keyspace, partition), (held, wanted)) in missing {
-            writeln!(
-                out,
-                "  {keyspace}/{partition}: {held} replicas answer of {wanted}"
-            )?;
-        }
-        for difference in differences {
+        ranges_max: usize,
+    ) -> Vec<String> {
+        let unreachable = self.unreachable.iter();
+        let unreachable = unreachable.map(|(node, error)| format!("{node}: {error}"));
+        let missing = missing
+            .iter()
+            .map(|((keyspace, partition), (held, wanted))| {
+                format!("{keyspace}/{partition}: {held} replicas answer of {wanted}")
+            });
+        let differences = differences.iter().map(|difference| {
             let Difference {
                 keyspace,
                 partition,
@@ -203,30 +204,55 @@ impl Look {
                 majority,
                 leaves,
             } = difference;
-            let leaves = shown(leaves);
-            writeln!(
-                out,
-                "  {keyspace}/{partition}: {node} disagrees with {majority}{leaves}"
-            )?;
+            let leaves = shown(leaves, ranges_max);
+            format!("{keyspace}/{partition}: {node} disagrees with {majority}{leaves}")
+        });
+        unreachable.chain(missing).chain(differences).collect()
+    }
+
+    fn write(
+        &self,
+        out: &mut dyn Write,
+        verdict: Verdict,
+        lines: &[String],
+        lines_max: usize,
+    ) -> Result<(), Failure> {
+        let word = match verdict {
+            Verdict::Good => "equal",
+            Verdict::Bad => "NOT equal",
+        };
+        let (partitions, replicas) = (self.roots.len(), self.replicas());
+        writeln!(out, "{word}: {partitions} partitions, {replicas} replicas")?;
+        for line in lines.iter().take(lines_max) {
+            writeln!(out, "  {line}")?;
+        }
+        if let Some(more) = lines.len().checked_sub(lines_max).filter(|more| *more > 0) {
+            writeln!(out, "  and {more} more: --all names them")?;
         }
         Ok(())
     }
 }
 
-fn shown(leaves: &[(u16, u16)]) -> String {
+fn shown(leaves: &[(u16, u16)], ranges_max: usize) -> String {
     if leaves.is_empty() {
         return String::new();
     }
-    let ranges: Vec<String> = (leaves.iter())
-        .map(|(first, last)| {
-            if first == last {
-                first.to_string()
-            } else {
-                format!("{first}-{last}")
-            }
-        })
-        .collect();
-    format!(" in leaves {} of {DIGEST_LEAVES}", ranges.join(", "))
+    let ranges = leaves.iter().map(|(first, last)| {
+        if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        }
+    });
+    let ranges: Vec<String> = ranges.take(ranges_max).collect();
+    let left = leaves.len() - ranges.len();
+    let more = if left == 0 {
+        String::new()
+    } else {
+        format!(" and {left} more ranges")
+    };
+    let ranges = ranges.join(", ");
+    format!(" in leaves {ranges}{more} of {DIGEST_LEAVES}")
 }
 
 async fn differences(client: &Client, status: &Status, look: &Look) -> Vec<Difference> {
@@ -322,6 +348,7 @@ mod tests {
                 timeout: None,
             },
             wait: Duration::from_millis(1),
+            all: false,
             json: as_json,
         };
         let mut out = Vec::new();
@@ -352,6 +379,21 @@ mod tests {
         );
         let (_, text) = check(&fake, true).await;
         assert!(text.contains(r#""leaves":[[15,17],[4095,4095]]"#), "{text}");
+    }
+
+    #[test]
+    fn a_screenful_is_shown_unless_all_are_asked_for() {
+        let leaves: Vec<(u16, u16)> = (0..30).map(|n| (n * 2, n * 2)).collect();
+        assert!(shown(&leaves, SHOWN_MAX).ends_with(" 36, 38 and 10 more ranges of 4096"));
+        assert!(shown(&leaves, usize::MAX).ends_with(" 56, 58 of 4096"));
+        let lines: Vec<String> = (0..25).map(|n| n.to_string()).collect();
+        let mut out = Vec::new();
+        let look = Look::default();
+        look.write(&mut out, Verdict::Bad, &lines, SHOWN_MAX)
+            .unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().count(), 22, "{text}");
+        assert!(text.ends_with("  and 5 more: --all names them\n"), "{text}");
     }
 
     #[tokio::test]

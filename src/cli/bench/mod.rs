@@ -14,7 +14,7 @@ use crate::bench::{self, AckLogPlan, BenchError, LagPlan, Plan, Site, Until};
 use crate::workload::{Distribution, Mix, Spec};
 
 use super::client::{Client, Status};
-use super::options::{Connect, Scope, span};
+use super::options::{Target, span};
 use super::{Failure, Verdict};
 
 /// The server's time for a request, if --timeout is not given.
@@ -44,17 +44,7 @@ Examples:
   sterna bench --check-ack-log acks.tsv")]
 pub struct BenchArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub connect: Connect,
-    #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub scope: Scope,
+    pub(crate) target: Target,
     /// Regions to put load on: all, or names with commas between
     #[arg(long, default_value = "all", value_name = "NAMES")]
     pub regions: String,
@@ -141,11 +131,11 @@ impl From<BenchError> for Failure {
 impl BenchArgs {
     /// Runs the command.
     pub async fn run(&self, out: &mut dyn Write) -> Result<Verdict, Failure> {
-        let client = self.connect.client()?.with_level(self.scope.consistency);
+        let client = self.target.client()?;
         let status = client.status().await?;
         if let Some(path) = &self.check_ack_log {
             let scope = check::Scope {
-                keyspace: &self.scope.keyspace,
+                keyspace: &self.target.keyspace,
                 sites: &sites(&status, "all")?,
                 wait: self.wait,
             };
@@ -182,10 +172,10 @@ impl BenchArgs {
         };
         Ok(Plan {
             sites: sites(status, &self.regions)?,
-            keyspace: self.scope.keyspace.clone(),
+            keyspace: self.target.keyspace.clone(),
             key_prefix: self.key_prefix.clone(),
-            level: self.scope.consistency,
-            timeout: self.connect.timeout.unwrap_or(TIMEOUT),
+            level: self.target.consistency,
+            timeout: self.target.connect.timeout.unwrap_or(TIMEOUT),
             workload: Spec {
                 mix: self.workload,
                 keys: self.keys,

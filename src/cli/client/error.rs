@@ -10,6 +10,9 @@ pub enum Error {
     /// The endpoint cannot be understood.
     #[error("`{0}` is not an endpoint: write it as http://host:port")]
     Endpoint(String),
+    /// A header cannot carry this.
+    #[error("`{0}` has characters that a header cannot carry: use visible ASCII")]
+    Header(String),
     /// Nothing listens there.
     #[error(
         "nothing listens at {authority}: is a cluster running? start one with `sterna dev`, \
@@ -93,7 +96,7 @@ impl Error {
     /// What is known of the request.
     pub fn fate(&self) -> Fate {
         match self {
-            Self::Endpoint(_) | Self::Foreign { .. } => Fate::Refused,
+            Self::Endpoint(_) | Self::Header(_) | Self::Foreign { .. } => Fate::Refused,
             Self::Refused { .. } | Self::Unreachable { .. } => Fate::Failed,
             Self::Silent { .. } | Self::Broken { .. } => Fate::Unknown,
             Self::Server { code, .. } => fate_of(code),

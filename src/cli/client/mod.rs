@@ -3,14 +3,16 @@
 //! It does not retry and does not choose nodes: those who call it decide that. Plain HTTP only; where
 //! a cluster is reached through TLS, the proxy that ends it stands beside this client.
 
+mod collections;
 mod error;
+mod forms;
 mod wire;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +24,10 @@ use serde::de::DeserializeOwned;
 use crate::model::Level;
 
 pub use error::{Error, Fate, fate_of};
+pub use forms::{
+    ConflictEntry, ConflictPage, FieldEntry, FieldPage, Fields, MemberPage, Members, Read, Several,
+    Sibling, Told,
+};
 pub use wire::{
     Blob, Digests, Found, Item, ItemResult, KeyspaceEntry, LinkChange, LinkEntry, NodeEntry, Page,
     PairEntry, PeerEntry, Problem, Put, Regions, RootEntry, Stamp, Status,
@@ -50,6 +56,7 @@ pub struct Client {
     authority: String,
     level: Option<Level>,
     timeout: Option<Duration>,
+    wishes: HeaderMap,
 }
 
 /// host:port of an endpoint given as `http://host:port`, `host:port`, with or without a last slash.
@@ -86,6 +93,7 @@ impl Client {
             authority: authority_of(endpoint)?,
             level: None,
             timeout: None,
+            wishes: HeaderMap::new(),
         })
     }
 
@@ -110,21 +118,55 @@ impl Client {
         Self { timeout, ..self }
     }
 
+    /// Sends this header with every request; nothing means that it is left out.
+    pub fn with_header(
+        mut self,
+        name: &'static str,
+        value: Option<impl AsRef<str>>,
+    ) -> Result<Self, Error> {
+        if let Some(value) = value {
+            let text = value.as_ref();
+            let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+            let value = HeaderValue::from_str(text).ok().filter(|_| is_visible);
+            let value = value.ok_or_else(|| Error::Header(text.to_owned()))?;
+            self.wishes.insert(HeaderName::from_static(name), value);
+        }
+        Ok(self)
+    }
+
     /// host:port of the node.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// Reads a key; nothing if it is absent.
+    /// Reads a key; nothing if it is absent. Where siblings stand, it is refused: see [`Client::read`].
     pub async fn get(&self, keyspace: &str, key: &[u8]) -> Result<Option<Found>, Error> {
-        let path = key_path(keyspace, key);
+        match self.read(keyspace, key, Several::All).await? {
+            Read::One(found) => Ok(Some(found)),
+            Read::Absent(_) => Ok(None),
+            Read::Several(..) => Err(self.foreign("several values where one was looked for")),
+        }
+    }
+
+    /// Reads a key and whatever stands there.
+    pub async fn read(&self, keyspace: &str, key: &[u8], several: Several) -> Result<Read, Error> {
+        let path = key_path(keyspace, key)
+            + match several {
+                Several::All => "",
+                Several::Winner => "?siblings=winner",
+            };
         let reply = self.send(Method::GET, &path, Bytes::new()).await?;
+        let stamp = stamp(&reply.headers);
+        if reply.status == StatusCode::MULTIPLE_CHOICES {
+            let body: forms::SiblingsBody = self.parsed(&reply.body)?;
+            return Ok(Read::Several(body.siblings, stamp));
+        }
         match self.checked(reply) {
-            Ok(reply) => Ok(Some(Found {
-                stamp: stamp(&reply.headers),
+            Ok(reply) => Ok(Read::One(Found {
+                stamp,
                 value: reply.body,
             })),
-            Err(error) if error.is_code("absent") => Ok(None),
+            Err(error) if error.is_code("absent") => Ok(Read::Absent(stamp)),
             Err(error) => Err(error),
         }
     }
@@ -310,10 +352,13 @@ impl Client {
                 format!("{}ms", timeout.as_millis().max(1)),
             );
         }
-        let request = request
+        let mut request = request
             .body(Full::new(body))
             .ok()
             .ok_or_else(|| Error::Endpoint(self.authority.clone()))?;
+        let wishes = self.wishes.iter();
+        let wishes = wishes.map(|(name, value)| (name.clone(), value.clone()));
+        request.headers_mut().extend(wishes);
         let response = self
             .pool
             .request(request)
@@ -336,21 +381,29 @@ impl Client {
 }
 
 fn key_path(keyspace: &str, key: &[u8]) -> String {
-    format!("/v1/kv/{}/{}", segment(keyspace.as_bytes()), segment(key))
+    path_of("kv", keyspace, key)
+}
+
+/// The path of what stands under a key: `kind` is `kv`, `counter`, `set` or `map`.
+fn path_of(kind: &str, keyspace: &str, key: &[u8]) -> String {
+    let keyspace = segment(keyspace.as_bytes());
+    format!("/v1/{kind}/{keyspace}/{}", segment(key))
 }
 
 fn stamp(headers: &HeaderMap) -> Stamp {
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-            .to_owned()
+    let given = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?;
+        Some(value.to_owned())
     };
+    let text = |name: &str| given(name).unwrap_or_default();
     Stamp {
         timestamp: text("sterna-timestamp"),
         region: text("sterna-region"),
         etag: text("etag"),
+        expires: given("sterna-expires"),
+        context: given("sterna-context"),
+        condition: given("sterna-condition"),
+        session: given("sterna-session"),
     }
 }
 

@@ -53,8 +53,20 @@ pub struct Stamp {
     pub timestamp: String,
     /// The region that the version came from.
     pub region: String,
-    /// Its dot, quoted.
+    /// The state of the row, quoted.
     pub etag: String,
+    /// From when on it is gone, as RFC 3339 has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// What was read, to be given back with a write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// How a condition held: `serialized` or `merged`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// What was seen, to be given back with the next request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 /// A value that was found.
@@ -80,6 +92,15 @@ pub struct Item {
     /// The region that the version came from.
     #[serde(default)]
     pub region: String,
+    /// The state of the row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// From when on it is gone, as RFC 3339 has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// How many values stand side by side, if there are several: the last written is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sibling_count: Option<u64>,
 }
 
 /// A page of rows.

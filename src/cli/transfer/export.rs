@@ -34,7 +34,8 @@ const SHOWN_MAX: usize = 20;
 /// and TSV then have the columns of the first record.
 ///
 /// Progress is kept in FILE.sterna-export; after a stop, --resume goes on there. Rows that the form
-/// cannot hold are counted, and make the exit code 1.
+/// cannot hold, and siblings but for the last written, are left out, counted, and make the exit code 1. Counters,
+/// sets and maps, and times to live, are not exported.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -48,11 +49,7 @@ Examples:
 )]
 pub struct ExportArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub connect: Connect,
+    pub(crate) connect: Connect,
     /// The keyspace
     #[arg(long, short = 'k', default_value = "default", value_name = "NAME")]
     pub keyspace: String,
@@ -97,6 +94,7 @@ impl ExportArgs {
             }
             let mut encoder = self.encoder(self.format.unwrap_or(Format::Ndjson), None);
             let state = self.pump(out, &mut encoder, self.fresh(), None).await?;
+            encoder.complain(&mut std::io::stderr(), state.skipped)?;
             return Ok(verdict(&state));
         }
         let format = Format::of(self.format, &self.file)?;
@@ -203,7 +201,10 @@ impl ExportArgs {
             text.clear();
             for item in &page.items {
                 match encoder.encode(item, &mut text) {
-                    Ok(()) => state.rows += 1,
+                    Ok(()) => {
+                        state.rows += 1;
+                        state.skipped += encoder.note_siblings(item);
+                    }
                     Err(reason) => {
                         state.skipped += 1;
                         encoder.note(item, &reason);
@@ -278,6 +279,27 @@ impl Encoder {
             self.shown
                 .push(format!("key {}: {reason}", json!(item.key)));
         }
+    }
+
+    /// Notes that only the last of several values is written; says how many are not.
+    fn note_siblings(&mut self, item: &Item) -> u64 {
+        let others = item.sibling_count.unwrap_or(1).saturating_sub(1);
+        if others > 0 {
+            let words = format!("{others} siblings of the last value: see `sterna get`");
+            self.note(item, &words);
+        }
+        others
+    }
+
+    /// Says what was left out, if anything was, beside the rows.
+    fn complain(&self, out: &mut dyn Write, skipped: u64) -> Result<(), Failure> {
+        for reason in &self.shown {
+            writeln!(out, "left out: {reason}")?;
+        }
+        if skipped > 0 {
+            writeln!(out, "{skipped} rows left out")?;
+        }
+        Ok(())
     }
 
     /// Appends a row, or says why it cannot be written; then nothing is appended.
@@ -379,7 +401,7 @@ fn cell(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::super::fake::Fake;
-    use super::super::super::options::Scope;
+    use super::super::super::options::Target;
     use super::super::import::ImportArgs;
     use super::*;
 
@@ -401,11 +423,7 @@ mod tests {
 
     fn import(fake: &Fake, file: &Path, key: &str, value: Option<&str>) -> ImportArgs {
         ImportArgs {
-            connect: args(fake, file, false).connect,
-            scope: Scope {
-                keyspace: "default".to_owned(),
-                consistency: None,
-            },
+            target: Target::of(&fake.address("eu-1")),
             file: file.to_owned(),
             key: key.to_owned(),
             value: value.map(str::to_owned),
@@ -506,6 +524,43 @@ mod tests {
         export.resume = true;
         export.run(&mut Vec::new()).await.unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
+    }
+
+    #[test]
+    fn what_is_left_out_of_standard_output_is_said_beside_it() {
+        let encoder = |shown: &[&str]| Encoder {
+            format: Format::Tsv,
+            records: false,
+            header: None,
+            shown: shown.iter().map(|&text| text.to_owned()).collect(),
+        };
+        let said = |shown: &[&str], skipped| {
+            let mut out = Vec::new();
+            encoder(shown).complain(&mut out, skipped).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(said(&[], 0), "");
+        assert_eq!(
+            said(&["key \"a\": a tab"], 30),
+            "left out: key \"a\": a tab\n30 rows left out\n"
+        );
+    }
+
+    #[test]
+    fn siblings_that_are_not_written_are_counted() {
+        let mut encoder = Encoder {
+            format: Format::Ndjson,
+            records: false,
+            header: None,
+            shown: Vec::new(),
+        };
+        let item = |count: u64| {
+            let item = json!({"key": "k", "value": "v", "sibling_count": count});
+            serde_json::from_value::<Item>(item).unwrap()
+        };
+        assert_eq!(encoder.note_siblings(&item(1)), 0);
+        assert_eq!(encoder.note_siblings(&item(3)), 2);
+        assert_eq!(encoder.shown.len(), 1);
     }
 
     #[tokio::test]

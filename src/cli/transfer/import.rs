@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::model::Token;
 
 use super::super::client::{Blob, Client, Error, Put};
-use super::super::options::{Connect, Scope, span};
+use super::super::options::{Target, span};
 use super::super::table::scaled;
 use super::super::{Failure, Verdict};
 use super::checkpoint::{self, beside};
@@ -49,7 +49,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// key is one column; the value is another, or the whole record as JSON. Records with the same key are
 /// written in the order of the file. What fails is tried again, also a write with an unknown outcome:
 /// it is the same key and value, so by last-writer-wins trying again is safe unless something else
-/// writes the same keys meanwhile.
+/// writes the same keys meanwhile. In a keyspace of siblings each record stands beside what is there.
 ///
 /// Progress is kept in FILE.sterna-import; after a stop, --resume goes on there. Bad records are
 /// counted, listed in FILE.errors.ndjson, and make the exit code 1.
@@ -62,17 +62,7 @@ Examples:
   sterna import backup.ndjson --key key --value value     what `sterna export` wrote")]
 pub struct ImportArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub connect: Connect,
-    #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "clap would take the words for this command's own"
-    )]
-    pub scope: Scope,
+    pub(crate) target: Target,
     /// The file
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
@@ -136,7 +126,7 @@ impl ImportArgs {
             .map_err(Failure::file("open", &self.file))?
             .len();
         let start = self.start(file_bytes)?;
-        let client = self.connect.client()?.with_level(self.scope.consistency);
+        let client = self.target.client()?;
         client.status().await?;
         let mut ledger = Ledger::new(&self.file, start, self.resume)?;
         let began = Instant::now();
@@ -149,7 +139,7 @@ impl ImportArgs {
 
     fn start(&self, file_bytes: u64) -> Result<Checkpoint, Failure> {
         let anew = Checkpoint {
-            keyspace: self.scope.keyspace.clone(),
+            keyspace: self.target.keyspace.clone(),
             file_bytes,
             records: 0,
             bytes: 0,
@@ -180,7 +170,7 @@ impl ImportArgs {
         for _ in 0..lanes {
             let (sender, receiver) = mpsc::channel::<Vec<Parcel>>(1);
             senders.push(sender);
-            let (client, keyspace) = (client.clone(), self.scope.keyspace.clone());
+            let (client, keyspace) = (client.clone(), self.target.keyspace.clone());
             tasks.spawn(lane(
                 client,
                 keyspace,
@@ -529,14 +519,7 @@ mod tests {
 
     fn args(fake: &Fake, file: &Path) -> ImportArgs {
         ImportArgs {
-            connect: Connect {
-                endpoint: fake.address("eu-1"),
-                timeout: None,
-            },
-            scope: Scope {
-                keyspace: "default".to_owned(),
-                consistency: None,
-            },
+            target: Target::of(&fake.address("eu-1")),
             file: file.to_owned(),
             key: "id".to_owned(),
             value: None,

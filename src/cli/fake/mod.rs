@@ -1,5 +1,8 @@
 //! A cluster in memory that speaks the HTTP contract, for tests of its clients: regions with one store
 //! each, a fixed delay between regions, links, digests that can be made to differ, faults on demand.
+//! The keyspace `siblings` keeps siblings.
+
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Method, Request, Response, StatusCode};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use percent_encoding::percent_decode_str;
@@ -20,6 +23,8 @@ use tokio::time::Instant;
 use crate::model::Token;
 
 use super::client::Blob;
+use super::{Command, Failure};
+use types::{Asked, Types};
 
 struct Version {
     value: Option<Bytes>,
@@ -39,6 +44,10 @@ pub(crate) struct World {
     pub(crate) odd_leaves: BTreeMap<String, BTreeSet<u16>>,
     pub(crate) links: Vec<Value>,
     pub(crate) is_dev: bool,
+    /// What lost, as it is listed.
+    pub(crate) conflicts: Vec<Value>,
+    types: Types,
+    asked: Vec<HeaderMap>,
     nodes: Vec<(String, String, String)>,
 }
 
@@ -132,6 +141,15 @@ impl Fake {
         rows.next_back().unwrap().clear();
     }
 
+    /// The values of a header in all requests so far that had it, and not twice the same.
+    pub(crate) fn asked(&self, header: &str) -> Vec<String> {
+        let world = self.world();
+        let values = world.asked.iter().filter_map(|asked| asked.get(header));
+        let mut values: Vec<String> = values.map(|v| v.to_str().unwrap().to_owned()).collect();
+        values.dedup();
+        values
+    }
+
     /// All rows of a keyspace, as a region that has everything sees them.
     pub(crate) fn rows(&self, keyspace: &str) -> BTreeMap<Vec<u8>, Bytes> {
         let world = self.world();
@@ -142,6 +160,44 @@ impl Fake {
         })
         .collect()
     }
+}
+
+/// Runs a command line, words parted by spaces, against the node `eu-1`; what it wrote.
+pub(crate) async fn run(fake: &Fake, words: &str) -> Result<String, Failure> {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+    let endpoint = format!("--endpoint=http://{}", fake.address("eu-1"));
+    let line = ["sterna"].into_iter().chain(words.split(' '));
+    let line = <Line as clap::Parser>::try_parse_from(line.chain([endpoint.as_str()]))
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let mut out = Vec::new();
+    match line.command {
+        Command::Get(args) => args.run(&mut out).await?,
+        Command::Put(args) => args.run(&mut out).await?,
+        Command::Delete(args) => args.run(&mut out).await?,
+        Command::Ls(args) => args.run(&mut out).await?,
+        Command::Counter(args) => args.run(&mut out).await?,
+        Command::Set(args) => args.run(&mut out).await?,
+        Command::Map(args) => args.run(&mut out).await?,
+        Command::Conflicts(args) => args.run(&mut out).await?,
+        Command::Wait(args) => args.run(&mut out).await?,
+        Command::Dev(_)
+        | Command::Serve(_)
+        | Command::Status(_)
+        | Command::Regions(_)
+        | Command::Link(_)
+        | Command::Verify(_)
+        | Command::Import(_)
+        | Command::Export(_)
+        | Command::Bench(_)
+        | Command::Sim(_)
+        | Command::Cert(_)
+        | Command::Topology(_) => return Err(Failure::usage("not a command of the fake")),
+    };
+    Ok(String::from_utf8(out).unwrap())
 }
 
 fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
@@ -238,6 +294,8 @@ impl World {
 fn problem(code: &str) -> Response<Body> {
     let status = match code {
         "absent" | "no_route" | "no_link" | "no_keyspace" => 404,
+        "condition_failed" => 412,
+        "not_yet" => 425,
         "overloaded" => 429,
         "unavailable" | "unknown_outcome" => 503,
         _ => 400,
@@ -260,10 +318,7 @@ fn stamped(mut response: Response<Body>, micros: u64, region: &str) -> Response<
     let headers = response.headers_mut();
     headers.insert("sterna-timestamp", format!("{micros}.0").parse().unwrap());
     headers.insert("sterna-region", region.parse().unwrap());
-    headers.insert(
-        "etag",
-        format!("\"00000001-1-{micros:x}\"").parse().unwrap(),
-    );
+    headers.insert("etag", format!("\"{micros:x}\"").parse().unwrap());
     response
 }
 
@@ -282,7 +337,14 @@ async fn serve(State(node): State<Node>, request: Request<Body>) -> Response<Bod
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let mut world = lock(&node.world);
-    match (&head.method, &text[..]) {
+    world.asked.push(head.headers.clone());
+    let asked = Asked {
+        method: &head.method,
+        headers: &head.headers,
+        query: &query,
+        body: body.clone(),
+    };
+    let mut response = match (&head.method, &text[..]) {
         (&Method::GET, ["v1", "status"]) => ok(&world.status(&node)),
         (&Method::GET, ["v1", "regions"]) => ok(&world.pairs(&node)),
         (&Method::GET, ["v1", "digests"]) => {
@@ -316,12 +378,28 @@ async fn serve(State(node): State<Node>, request: Request<Body>) -> Response<Bod
         (&Method::POST, ["v1", "batch", keyspace, "get"]) => {
             get_batch(&world, &node, keyspace, &body)
         }
+        (&Method::GET, ["v1", "conflicts", _]) => world.lost(&asked),
+        (&Method::GET, ["v1", "wait"]) => match world.faults.pop_front() {
+            Some(code) => problem(code),
+            None => ok(&json!({"reached": true})),
+        },
+        (_, ["v1", kind @ ("counter" | "set" | "map"), keyspace, _]) => {
+            let key = ((*keyspace).to_owned(), path[3].clone());
+            world.typed(kind, key, &asked)
+        }
+        (_, ["v1", "kv", "siblings", _]) => {
+            let key = ("siblings".to_owned(), path[3].clone());
+            world.typed("kv", key, &asked)
+        }
         (method, ["v1", "kv", keyspace, _]) => {
             let key = &path[3];
             one_key(&mut world, &node, method, keyspace, key, body)
         }
         _ => problem("no_route"),
-    }
+    };
+    let session = format!("seen-{}", world.clock).parse().unwrap();
+    response.headers_mut().insert("sterna-session", session);
+    response
 }
 
 fn one_key(
