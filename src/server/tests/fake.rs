@@ -157,6 +157,10 @@ impl super::super::node::Node for Arc<Fake> {
         scripted.unwrap_or_else(|| self.carry_out(operation, level))
     }
 
+    fn now(&self) -> Wall {
+        Wall(self.wall.load(Ordering::SeqCst))
+    }
+
     fn view(&self) -> Arc<View> {
         Arc::new(View {
             actor: "actor".to_owned(),
