@@ -27,6 +27,7 @@ use super::observed::Observed;
 use super::problem::{Code, Problem, ProblemForm, Tag};
 use super::shared::{Asked, Shared};
 use super::siblings::{self, SiblingForm, live, winner};
+use super::target::object;
 use super::when::Utc;
 use super::wishes::{SPANS, long_span};
 
@@ -233,11 +234,7 @@ impl PutItem {
 }
 
 /// The time that is left to an item of a batch; nothing if it is over.
-fn left<'a>(
-    key: &RowKey,
-    asked: &Asked<'a>,
-    start: Instant,
-) -> Result<Option<Asked<'a>>, Problem> {
+fn left<'a>(key: &RowKey, asked: &Asked<'a>, start: Instant) -> Result<Option<Asked<'a>>, Problem> {
     if key.key.is_empty() {
         return Err(Problem::key_empty());
     }
@@ -405,8 +402,7 @@ async fn read_form<T: DeserializeOwned, N: Node>(
     // Once as it came, once as the values in it.
     let room = shared.reserve(limit.declared(&body)?.saturating_mul(2))?;
     let bytes = limit.read(body).await?;
-    let form = serde_json::from_slice(&bytes)
-        .map_err(|error| Problem::new(Code::BadBody, format!("the body is no batch: {error}")))?;
+    let form = object(&bytes, limit.what)?;
     Ok((form, room))
 }
 

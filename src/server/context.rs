@@ -9,7 +9,7 @@ use axum::http::HeaderValue;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use xxhash_rust::xxh3::{xxh3_64_with_seed, Xxh3};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use crate::coding;
 use crate::model::{Context, RowKey};
@@ -86,12 +86,14 @@ mod tests {
         let retired = (any::<u32>(), any::<u64>());
         let retired = retired.prop_map(|(node, life)| (NodeId(node), Incarnation(life)));
         let seen = proptest::collection::vec(dot, 0..8);
-        (seen, proptest::collection::btree_map(any::<u32>(), retired, 0..3)).prop_map(
-            |(seen, retired)| Context {
+        (
+            seen,
+            proptest::collection::btree_map(any::<u32>(), retired, 0..3),
+        )
+            .prop_map(|(seen, retired)| Context {
                 retired: retired.into_values().collect(),
                 ..seen.into_iter().collect()
-            },
-        )
+            })
     }
 
     proptest! {

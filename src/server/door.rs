@@ -14,7 +14,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::node::Node;
-use super::path::{Kind, KeyPath};
+use super::path::{KeyPath, Kind};
 use super::problem::Problem;
 use super::routes::router;
 use super::shared::Shared;

@@ -145,10 +145,7 @@ pub(super) fn refuse_context(asked: &Asked<'_>) -> Result<(), Problem> {
     }
 }
 
-fn condition<N: Node>(
-    at: &Target<'_, N>,
-    asked: &Asked<'_>,
-) -> Result<Option<Condition>, Problem> {
+fn condition<N: Node>(at: &Target<'_, N>, asked: &Asked<'_>) -> Result<Option<Condition>, Problem> {
     let condition = at.wishes.condition()?;
     if condition.is_some() && asked.level() == Level::UnsafeOne {
         return Err(Problem::new(

@@ -141,9 +141,7 @@ impl Code {
             }
             Self::KeyspaceElsewhere => StatusCode::MISDIRECTED_REQUEST,
             Self::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::KeySize | Self::ValueSize | Self::TooManyParts => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
+            Self::KeySize | Self::ValueSize | Self::TooManyParts => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BadLevel
             | Self::BadTimeout
             | Self::BadHeader

@@ -234,7 +234,12 @@ impl Endpoint {
             }
             Self::BatchPut => {
                 let [keyspace, _put] = tail(uri)?;
-                batch::put(shared, shared.asked(keyspace, &wishes, &[Wish::Session])?, body).await
+                batch::put(
+                    shared,
+                    shared.asked(keyspace, &wishes, &[Wish::Session])?,
+                    body,
+                )
+                .await
             }
             Self::Health => Ok(status::health()),
             Self::Ready => Ok(status::ready(shared)),

@@ -209,7 +209,9 @@ impl<N: Node> Shared<N> {
             };
             write.after = Some(Box::new(session.clone()));
         }
-        let outcome = self.call(op, Operation::Write(Box::new(write)), asked).await;
+        let outcome = self
+            .call(op, Operation::Write(Box::new(write)), asked)
+            .await;
         match outcome {
             Outcome::Written(written) => Ok(written),
             other => Err(self.problem(&other, asked)),

@@ -83,7 +83,10 @@ pub(super) fn several<N: Node>(
     let (body, kind) = if wants_parts(headers) {
         let boundary = format!("sterna-{:032x}", fastrand::u128(..));
         let kind = format!("multipart/mixed; boundary={boundary}");
-        (parts(shared, versions, &boundary), HeaderValue::try_from(kind).ok())
+        (
+            parts(shared, versions, &boundary),
+            HeaderValue::try_from(kind).ok(),
+        )
     } else {
         let siblings = forms(shared, versions);
         let json = HeaderValue::from_static("application/json");

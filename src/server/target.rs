@@ -58,12 +58,7 @@ impl<'a, N: Node> Target<'a, N> {
             .shared
             .reserve(limit.declared(&body)?.saturating_mul(2))?;
         let bytes = limit.read(body).await?;
-        let form = serde_json::from_slice(&bytes).map_err(|error| {
-            Problem::new(
-                Code::BadBody,
-                format!("the body is no {}: {error}", limit.what),
-            )
-        })?;
+        let form = object(&bytes, limit.what)?;
         Ok((form, room))
     }
 
@@ -99,6 +94,16 @@ impl<'a, N: Node> Target<'a, N> {
         observed.put(response.headers_mut());
         response
     }
+}
+
+/// The form in a body that must be a JSON object: forms would be read out of lists too.
+pub(super) fn object<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Problem> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        let words = format!("the body is no {what}: it must be a JSON object");
+        return Err(Problem::new(Code::BadBody, words));
+    }
+    serde_json::from_slice(bytes)
+        .map_err(|error| Problem::new(Code::BadBody, format!("the body is no {what}: {error}")))
 }
 
 /// There is nothing under the key.

@@ -70,7 +70,10 @@ fn regions<N: Node>(shared: &Shared<N>, uri: &Uri) -> Result<Vec<RegionId>, Prob
             let found = regions.iter().find(|region| region.name == *value);
             let region = found.ok_or_else(|| {
                 let known: Vec<&str> = regions.iter().map(|region| region.name.as_str()).collect();
-                let words = format!("no region `{value}`: use all, or one of {}", known.join(", "));
+                let words = format!(
+                    "no region `{value}`: use all, or one of {}",
+                    known.join(", ")
+                );
                 Problem::new(Code::BadQuery, words)
             })?;
             Ok(vec![region.id])

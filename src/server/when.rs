@@ -78,7 +78,17 @@ mod tests {
             assert_eq!(span(text), Some(Duration::from_millis(millis)), "{text}");
         }
         for text in [
-            "", "s", "5", "-1s", "+1s", "1.5s", "1 s", "1S", "1w", "é1s", "99999999999999999999s",
+            "",
+            "s",
+            "5",
+            "-1s",
+            "+1s",
+            "1.5s",
+            "1 s",
+            "1S",
+            "1w",
+            "é1s",
+            "99999999999999999999s",
             "18446744073709551615d",
         ] {
             assert_eq!(span(text), None, "{text}");

@@ -229,7 +229,9 @@ impl Wishes {
             return Ok(None);
         };
         let text = value.to_str().unwrap_or("?");
-        long_span(text).map(Some).ok_or_else(|| bad(format!("{name} is no time `{text}`: {SPANS}")))
+        long_span(text)
+            .map(Some)
+            .ok_or_else(|| bad(format!("{name} is no time `{text}`: {SPANS}")))
     }
 }
 
@@ -263,7 +265,9 @@ fn tag(value: &HeaderValue) -> Result<u64, Problem> {
         let text = value.to_str().ok()?;
         let digits = text.strip_prefix('"')?.strip_suffix('"')?;
         let is_hex = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_hex.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+        is_hex
+            .then(|| u64::from_str_radix(digits, 16).ok())
+            .flatten()
     };
     read().ok_or_else(|| {
         bad("If-Match must be the one ETag of an earlier answer, with its quotes: no list, no weak tag, no *".to_owned())
@@ -271,9 +275,7 @@ fn tag(value: &HeaderValue) -> Result<u64, Problem> {
 }
 
 fn twice(name: &HeaderName) -> Problem {
-    bad(format!(
-        "the header {name} is given twice: give it once"
-    ))
+    bad(format!("the header {name} is given twice: give it once"))
 }
 
 fn bad(words: String) -> Problem {
@@ -420,6 +422,12 @@ mod tests {
         }
         let mut headers = HeaderMap::new();
         headers.append("idempotency-key", HeaderValue::from_static("x"));
-        assert!(Wishes::of(&Method::GET, &headers).unwrap().operation().unwrap().is_none());
+        assert!(
+            Wishes::of(&Method::GET, &headers)
+                .unwrap()
+                .operation()
+                .unwrap()
+                .is_none()
+        );
     }
 }
