@@ -22,6 +22,9 @@ const BUCKETS: [f64; 18] = [
     5.0, 10.0, 30.0, 60.0,
 ];
 
+/// Upper bounds of the buckets of siblings: none, one, and on to the limit.
+const SIBLING_BUCKETS: [f64; 8] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
 /// What a client asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Op {
@@ -33,6 +36,20 @@ pub enum Op {
     Delete,
     /// One page of rows was listed.
     List,
+    /// A counter was read.
+    CounterRead,
+    /// A counter was added to, or reset.
+    CounterWrite,
+    /// A set was looked at.
+    SetRead,
+    /// A set was changed.
+    SetWrite,
+    /// A map was looked at.
+    MapRead,
+    /// A map was changed.
+    MapWrite,
+    /// Somebody waited for other regions.
+    Wait,
 }
 
 /// How it ended.
@@ -52,7 +69,19 @@ pub enum Fate {
 
 impl Op {
     /// All, in the order of the output.
-    pub const ALL: [Self; 4] = [Self::Get, Self::Put, Self::Delete, Self::List];
+    pub const ALL: [Self; 11] = [
+        Self::Get,
+        Self::Put,
+        Self::Delete,
+        Self::List,
+        Self::CounterRead,
+        Self::CounterWrite,
+        Self::SetRead,
+        Self::SetWrite,
+        Self::MapRead,
+        Self::MapWrite,
+        Self::Wait,
+    ];
 
     fn label(self) -> &'static str {
         match self {
@@ -60,6 +89,13 @@ impl Op {
             Self::Put => "put",
             Self::Delete => "delete",
             Self::List => "list",
+            Self::CounterRead => "counter_read",
+            Self::CounterWrite => "counter_write",
+            Self::SetRead => "set_read",
+            Self::SetWrite => "set_write",
+            Self::MapRead => "map_read",
+            Self::MapWrite => "map_write",
+            Self::Wait => "wait",
         }
     }
 }
@@ -90,6 +126,7 @@ impl Fate {
 pub struct Metrics {
     registry: Registry,
     seconds: BTreeMap<(Op, Fate), Histogram>,
+    siblings: Histogram,
     unsafe_writes: IntCounter,
     connections_refused: IntCounter,
     connections: IntGauge,
@@ -133,6 +170,12 @@ impl Metrics {
                 seconds.insert((op, fate), histogram);
             }
         }
+        let options = HistogramOpts::new(
+            "sterna_siblings",
+            "Concurrent values that a read of a key in a siblings keyspace found.",
+        );
+        let siblings = Histogram::with_opts(options.buckets(SIBLING_BUCKETS.to_vec()))?;
+        registry.register(Box::new(siblings.clone()))?;
         let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
             let counter = IntCounter::new(name, help)?;
             registry.register(Box::new(counter.clone()))?;
@@ -151,6 +194,7 @@ impl Metrics {
         Ok(Self {
             registry,
             seconds,
+            siblings,
             unsafe_writes,
             connections_refused,
             connections,
@@ -162,6 +206,11 @@ impl Metrics {
         if let Some(histogram) = self.seconds.get(&(op, fate)) {
             histogram.observe(took.as_secs_f64());
         }
+    }
+
+    /// Counts a read that found so many concurrent values.
+    pub fn on_siblings(&self, count: usize) {
+        self.siblings.observe(float(size(count)));
     }
 
     /// Counts a write that was acknowledged by one disk.

@@ -13,13 +13,14 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::key;
 use super::node::Node;
-use super::path::KeyPath;
+use super::path::{KeyPath, Kind};
 use super::problem::Problem;
 use super::routes::router;
 use super::shared::Shared;
+use super::target::Target;
 use super::wishes::Wishes;
+use super::{counter, key, map, set};
 
 /// Answers requests of all connections.
 #[derive(Debug)]
@@ -48,7 +49,18 @@ impl<N: Node> Door<N> {
         let wishes = Wishes::of(request.method(), request.headers())?;
         let (mut parts, body) = request.into_parts();
         if let Some(path) = KeyPath::of(parts.uri.path()) {
-            return key::answer(&self.shared, &parts, path, wishes, body).await;
+            let target = Target {
+                shared: &self.shared,
+                parts: &parts,
+                path,
+                wishes: &wishes,
+            };
+            return match path.kind {
+                Kind::Value => key::answer(target, body).await,
+                Kind::Counter => Box::pin(counter::answer(target, body)).await,
+                Kind::Set => Box::pin(set::answer(target, body)).await,
+                Kind::Map => Box::pin(map::answer(target, body)).await,
+            };
         }
         parts.extensions.insert(wishes);
         let request = Request::from_parts(parts, Body::new(body));

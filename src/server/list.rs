@@ -3,20 +3,23 @@
 use axum::http::Uri;
 use axum::response::Response;
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::metrics::Op;
-use crate::model::{Level, Row, RowKey, Wanted};
+use crate::model::{Level, Row, RowKey, Wall, Wanted};
 use crate::protocol::{Operation, Outcome};
 
 use super::blob::Blob;
 use super::cursor::Cursor;
 use super::json::json;
-use super::key::value_of;
 use super::node::Node;
+use super::observed::Observed;
 use super::path::query_pairs;
-use super::problem::{Code, Problem};
+use super::problem::{Code, Problem, Tag};
 use super::shared::{Asked, Shared};
+use super::siblings::{live, winner};
+use super::when::Utc;
 
 /// Items of a page if the client names no number.
 const LIMIT: u32 = 100;
@@ -31,6 +34,7 @@ struct Page<'a> {
     next: Option<String>,
 }
 
+/// A key; of several concurrent values the last written is shown, and how many there are.
 #[derive(Serialize)]
 struct Item<'a> {
     key: Blob,
@@ -38,6 +42,11 @@ struct Item<'a> {
     value: Option<Blob>,
     timestamp: String,
     region: &'a str,
+    etag: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sibling_count: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,10 +55,24 @@ enum Values {
     LeftOut,
 }
 
-struct Question {
+/// What every listing is asked.
+pub(super) struct Query {
     limit: u32,
-    values: Values,
     cursor: Cursor,
+    /// Parameters of its own, by name.
+    own: Vec<(String, String)>,
+}
+
+/// A page as it was gathered.
+pub(super) struct Listing<'a, T> {
+    /// What is on it.
+    pub(super) items: Vec<T>,
+    /// Where it goes on, as a cursor.
+    pub(super) next: Option<String>,
+    /// What was seen.
+    pub(super) observed: Observed<'a>,
+    /// The memory that it takes, until it is let go.
+    pub(super) room: OwnedSemaphorePermit,
 }
 
 /// Answers with one page. It may be shorter than its limit, even empty, and still have a `next`: when it
@@ -59,13 +82,42 @@ pub(super) async fn list<N: Node>(
     uri: &Uri,
     asked: Asked<'_>,
 ) -> Result<Response, Problem> {
-    let partitions = shared.node.topology().partitions;
-    let question = Question::of(uri, asked, partitions)?;
-    let _room = shared.reserve(PAGE_BYTES_MAX)?;
-    let limit = usize::try_from(question.limit).unwrap_or(usize::MAX);
-    let mut items = Vec::new();
-    let mut bytes = 0;
-    let mut next = Some(question.cursor);
+    let query = Query::of(uri, &asked, shared.node.topology().partitions, &["values"])?;
+    let values = match query.own.first().map(|(_, value)| value.as_str()) {
+        Some("true") => Values::Shown,
+        None | Some("false") => Values::LeftOut,
+        Some(_) => return Err(bad("values must be true or false".to_owned())),
+    };
+    let now = shared.node.now();
+    let Listing {
+        items,
+        next,
+        observed,
+        room: _room,
+    } = gather(shared, Wanted::Values, query, &asked, |key, row| {
+        let item = Item::of(shared, key, &row, values, now)?;
+        let bytes = item.size();
+        Some((item, bytes))
+    })
+    .await?;
+    let mut response = json(&Page { items, next });
+    observed.put(response.headers_mut());
+    Ok(response)
+}
+
+/// Gathers a page: `form` makes an item of a row, with its bytes, or leaves it out.
+pub(super) async fn gather<'a, N: Node, T>(
+    shared: &'a Shared<N>,
+    wanted: Wanted,
+    query: Query,
+    asked: &Asked<'_>,
+    form: impl Fn(RowKey, Row) -> Option<(T, usize)>,
+) -> Result<Listing<'a, T>, Problem> {
+    let room = shared.reserve(PAGE_BYTES_MAX)?;
+    let mut observed = Observed::of(&shared.names, asked);
+    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    let mut next = Some(query.cursor);
     let start = Instant::now();
     while let Some(cursor) = next.clone() {
         let left = asked.timeout.saturating_sub(start.elapsed());
@@ -75,30 +127,36 @@ pub(super) async fn list<N: Node>(
         let rows_max = u32::try_from(limit - items.len()).unwrap_or(LIMIT_MAX);
         let page = Asked {
             timeout: left,
-            ..asked
+            level: Some(Level::One),
+            ..asked.clone()
         };
-        let (rows, after) = match fetch(shared, page, cursor, rows_max).await {
+        let (rows, after) = match fetch(shared, wanted, page, cursor, rows_max).await {
             Ok(page) => page,
             // What was gathered is worth having; the next page meets the trouble first.
             Err(_) if !items.is_empty() => break,
             Err(problem) => return Err(problem),
         };
-        for (key, row) in rows.into_iter().filter(|(_, row)| !row.is_tombstone()) {
-            let item = Item::of(shared, key, row, question.values);
-            bytes += item.size();
-            items.push(item);
+        for (key, row) in rows {
+            observed.row(&key, &row);
+            if let Some((item, size)) = form(key, row) {
+                bytes += size;
+                items.push(item);
+            }
         }
         next = after;
     }
     let next = next.map(|cursor| cursor.encode(asked.keyspace.id));
-    Ok(json(&Page {
+    Ok(Listing {
         items,
         next: next.transpose()?,
-    }))
+        observed,
+        room,
+    })
 }
 
 async fn fetch<N: Node>(
     shared: &Shared<N>,
+    wanted: Wanted,
     asked: Asked<'_>,
     cursor: Cursor,
     rows_max: u32,
@@ -106,51 +164,53 @@ async fn fetch<N: Node>(
     let bytes_max = shared.node.topology().limits.batch_bytes_max;
     let operation = Operation::List {
         keyspace: asked.keyspace.id,
-        wanted: Wanted::Values,
+        wanted,
         index: cursor.index,
         after: cursor.after,
         rows_max,
         bytes_max: u32::try_from(bytes_max).unwrap_or(u32::MAX),
     };
-    let asked = Asked {
-        level: Some(Level::One),
-        ..asked
-    };
-    let outcome = shared.call(Op::List, operation, asked).await;
+    let outcome = shared.call(Op::List, operation, &asked).await;
     let Outcome::Page { rows, next } = outcome else {
-        return Err(shared.problem(&outcome, asked));
+        return Err(shared.problem(&outcome, &asked));
     };
     Ok((rows, next.map(|(index, after)| Cursor { index, after })))
 }
 
-impl Question {
-    fn of(uri: &Uri, asked: Asked<'_>, partitions: u16) -> Result<Self, Problem> {
+impl Query {
+    /// Reads a query; `own` are the parameters that this listing takes beside limit and cursor.
+    pub(super) fn of(
+        uri: &Uri,
+        asked: &Asked<'_>,
+        partitions: u16,
+        own: &[&str],
+    ) -> Result<Self, Problem> {
         if !matches!(asked.level, None | Some(Level::One)) {
             let words = "a listing reads at level one: leave out Sterna-Consistency";
             return Err(Problem::new(Code::BadLevel, words));
         }
-        let mut question = Self {
+        let mut query = Self {
             limit: LIMIT,
-            values: Values::LeftOut,
             cursor: Cursor::START,
+            own: Vec::new(),
         };
         for (name, value) in query_pairs(uri)? {
             match (name.as_str(), value.as_str()) {
-                ("limit", text) => question.limit = limit(text)?,
-                ("values", "true") => question.values = Values::Shown,
-                ("values", "false") => question.values = Values::LeftOut,
-                ("values", _) => return Err(bad("values must be true or false".to_owned())),
+                ("limit", text) => query.limit = limit(text)?,
                 ("cursor", text) => {
-                    question.cursor = Cursor::decode(text, asked.keyspace.id, partitions)?;
+                    query.cursor = Cursor::decode(text, asked.keyspace.id, partitions)?;
                 }
+                (known, _) if own.contains(&known) => query.own.push((name, value)),
                 (name, _) => {
+                    let known = [&["limit", "cursor"], own].concat();
                     return Err(bad(format!(
-                        "no parameter `{name}`: a listing takes limit, cursor and values"
+                        "no parameter `{name}`: this listing takes {}",
+                        known.join(", ")
                     )));
                 }
             }
         }
-        Ok(question)
+        Ok(query)
     }
 }
 
@@ -166,21 +226,39 @@ fn bad(words: String) -> Problem {
 }
 
 impl<'a> Item<'a> {
-    fn of<N: Node>(shared: &'a Shared<N>, key: RowKey, row: Row, values: Values) -> Self {
-        let summary = row.summary();
+    fn of<N: Node>(
+        shared: &'a Shared<N>,
+        key: RowKey,
+        row: &Row,
+        values: Values,
+        now: Wall,
+    ) -> Option<Self> {
+        let version = winner(row, now)?;
+        let count = match row {
+            Row::Siblings(row) => live(row, now).len(),
+            Row::Register(_)
+            | Row::Share(_)
+            | Row::Once(_)
+            | Row::Clear(_)
+            | Row::Expiry(_)
+            | Row::Conflict(_) => 1,
+        };
         let value = match values {
-            Values::Shown => value_of(row).map(Blob),
+            Values::Shown => version.value.clone().map(Blob),
             Values::LeftOut => None,
         };
-        Self {
+        Some(Self {
             key: Blob(key.key),
             value,
-            timestamp: summary.timestamp.to_string(),
-            region: shared.names.origin_text(summary.dot.actor.node),
-        }
+            timestamp: version.timestamp.to_string(),
+            region: shared.names.origin_text(version.dot.actor.node),
+            etag: Tag(row.summary().state).to_string(),
+            expires: version.expires.map(|at| Utc(at).to_string()),
+            sibling_count: (count > 1).then_some(count),
+        })
     }
 
     fn size(&self) -> usize {
-        self.key.0.len() + self.value.as_ref().map_or(0, |value| value.0.len()) + 64
+        self.key.0.len() + self.value.as_ref().map_or(0, |value| value.0.len()) + 96
     }
 }

@@ -7,6 +7,9 @@
 mod batch;
 mod blob;
 mod body;
+mod conflicts;
+mod context;
+mod counter;
 mod cursor;
 mod dev;
 mod door;
@@ -15,14 +18,23 @@ mod key;
 mod links;
 mod list;
 mod listen;
+mod map;
 mod node;
+mod observed;
+mod page;
 mod path;
 mod problem;
 mod routes;
+mod set;
 mod shared;
+mod siblings;
 mod status;
+mod target;
 #[cfg(test)]
 mod tests;
+mod token;
+mod wait;
+mod when;
 mod wishes;
 
 use std::sync::Arc;

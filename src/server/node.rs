@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::model::{DigestNode, Duration, NodeId, PartitionId};
-use crate::node::{Handle, NodeStats, PartitionDigest};
+use crate::model::{DigestNode, Duration, NodeId, PartitionId, Wall};
+use crate::node::{Clock, Handle, NodeStats, PartitionDigest};
 use crate::placement::Topology;
 use crate::protocol::{Outcome, Request, View};
 
@@ -12,6 +12,9 @@ use crate::protocol::{Outcome, Request, View};
 pub(super) trait Node: Send + Sync + 'static {
     /// Carries out an operation.
     fn call(&self, request: Request, timeout: Duration) -> impl Future<Output = Outcome> + Send;
+
+    /// The wall clock of its machine.
+    fn now(&self) -> Wall;
 
     /// What the node sees.
     fn view(&self) -> Arc<View>;
@@ -42,6 +45,10 @@ pub(super) trait Node: Send + Sync + 'static {
 impl Node for Handle {
     fn call(&self, request: Request, timeout: Duration) -> impl Future<Output = Outcome> + Send {
         Self::call(self, request, timeout)
+    }
+
+    fn now(&self) -> Wall {
+        Clock::wall()
     }
 
     fn view(&self) -> Arc<View> {

@@ -8,9 +8,24 @@ use percent_encoding::percent_decode_str;
 
 use super::problem::{Code, Problem};
 
-/// A path of the form `/v1/kv/{keyspace}/{key}`, still percent-encoded.
+/// What of a key a path speaks of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Its plain value.
+    Value,
+    /// Its counter.
+    Counter,
+    /// Its set.
+    Set,
+    /// Its map.
+    Map,
+}
+
+/// A path of the form `/v1/kv/{keyspace}/{key}`, or `counter`, `set` or `map` for `kv`, still percent-encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct KeyPath<'a> {
+    /// What of the key.
+    pub(super) kind: Kind,
     /// The keyspace.
     pub(super) keyspace: &'a str,
     /// The key, which may hold a raw `/` and is then refused.
@@ -20,8 +35,20 @@ pub(super) struct KeyPath<'a> {
 impl<'a> KeyPath<'a> {
     /// The parts of such a path; nothing if the path has another form.
     pub(super) fn of(path: &'a str) -> Option<Self> {
-        let (keyspace, key) = path.strip_prefix("/v1/kv/")?.split_once('/')?;
-        Some(Self { keyspace, key })
+        let (kind, rest) = path.strip_prefix("/v1/")?.split_once('/')?;
+        let kind = match kind {
+            "kv" => Kind::Value,
+            "counter" => Kind::Counter,
+            "set" => Kind::Set,
+            "map" => Kind::Map,
+            _ => return None,
+        };
+        let (keyspace, key) = rest.split_once('/')?;
+        Some(Self {
+            kind,
+            keyspace,
+            key,
+        })
     }
 
     /// The key's bytes.
@@ -68,12 +95,22 @@ pub(super) fn decode_name(segment: &str) -> Result<Cow<'_, str>, Problem> {
 
 /// The pairs of a query, decoded; an empty query has none.
 pub(super) fn query_pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
+    let text = |(name, value): (String, Vec<u8>)| {
+        let words = |_| Problem::new(Code::BadQuery, format!("`{name}` is not UTF-8"));
+        let value = String::from_utf8(value).map_err(words)?;
+        Ok((name, value))
+    };
+    query_bytes(uri)?.into_iter().map(text).collect()
+}
+
+/// The same, with values of any bytes.
+pub(super) fn query_bytes(uri: &Uri) -> Result<Vec<(String, Vec<u8>)>, Problem> {
     let query = uri.query().unwrap_or_default();
-    let mut pairs: Vec<(String, String)> = Vec::new();
+    let mut pairs: Vec<(String, Vec<u8>)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decode_name(name).map_err(query_problem)?.into_owned();
-        let value = decode_name(value).map_err(query_problem)?.into_owned();
+        let value = decode(value).map_err(query_problem)?.into_owned();
         if pairs.iter().any(|(known, _)| *known == name) {
             let words = format!("the parameter `{name}` is given twice: give it once");
             return Err(Problem::new(Code::BadQuery, words));
@@ -105,7 +142,7 @@ mod tests {
     #[test]
     fn keys_are_any_bytes() {
         let path = KeyPath::of("/v1/kv/default/%00%2f%FFa+b").unwrap();
-        assert_eq!(path.keyspace, "default");
+        assert_eq!((path.kind, path.keyspace), (Kind::Value, "default"));
         assert_eq!(path.key().unwrap().as_ref(), b"\0/\xffa+b");
     }
 
@@ -122,7 +159,7 @@ mod tests {
             let key = KeyPath::of(path).unwrap().key();
             assert_eq!(key.unwrap_err().code, code, "{path}");
         }
-        for path in ["/v1/kv/k", "/v1/kv", "/", "", "/v2/kv/a/b"] {
+        for path in ["/v1/kv/k", "/v1/kv", "/", "", "/v2/kv/a/b", "/v1/bag/a/b"] {
             assert_eq!(KeyPath::of(path), None, "{path}");
         }
     }

@@ -2,6 +2,7 @@
 //! says what to do.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -38,10 +39,24 @@ pub(super) enum Code {
     BadKey,
     /// The cursor was not made by this keyspace's listing.
     BadCursor,
+    /// The session was not made by this cluster as it is now, or is ahead of its clocks.
+    BadSession,
+    /// The context was not made by a read of this key.
+    BadContext,
     /// The body is not what the route takes.
     BadBody,
     /// A query parameter that is not understood.
     BadQuery,
+    /// What the write depends on does not hold.
+    ConditionFailed,
+    /// The key has as many concurrent values as the limit allows.
+    TooManySiblings,
+    /// The counter would leave the range of 64 bits.
+    CounterRange,
+    /// One write names more members or fields than the limit allows.
+    TooManyParts,
+    /// What the read must have seen is not here yet.
+    NotYet,
     /// Too much is in flight.
     Overloaded,
     /// FAILED: it did not happen.
@@ -55,7 +70,7 @@ pub(super) enum Code {
 impl Code {
     /// All codes.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 27] = [
         Self::Absent,
         Self::NoKeyspace,
         Self::KeyspaceElsewhere,
@@ -70,8 +85,15 @@ impl Code {
         Self::BadHeader,
         Self::BadKey,
         Self::BadCursor,
+        Self::BadSession,
+        Self::BadContext,
         Self::BadBody,
         Self::BadQuery,
+        Self::ConditionFailed,
+        Self::TooManySiblings,
+        Self::CounterRange,
+        Self::TooManyParts,
+        Self::NotYet,
         Self::Overloaded,
         Self::Unavailable,
         Self::UnknownOutcome,
@@ -95,8 +117,15 @@ impl Code {
             Self::BadHeader => "bad_header",
             Self::BadKey => "bad_key",
             Self::BadCursor => "bad_cursor",
+            Self::BadSession => "bad_session",
+            Self::BadContext => "bad_context",
             Self::BadBody => "bad_body",
             Self::BadQuery => "bad_query",
+            Self::ConditionFailed => "condition_failed",
+            Self::TooManySiblings => "too_many_siblings",
+            Self::CounterRange => "counter_range",
+            Self::TooManyParts => "too_many_parts",
+            Self::NotYet => "not_yet",
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
             Self::UnknownOutcome => "unknown_outcome",
@@ -112,14 +141,19 @@ impl Code {
             }
             Self::KeyspaceElsewhere => StatusCode::MISDIRECTED_REQUEST,
             Self::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::KeySize | Self::ValueSize => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::KeySize | Self::ValueSize | Self::TooManyParts => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BadLevel
             | Self::BadTimeout
             | Self::BadHeader
             | Self::BadKey
             | Self::BadCursor
+            | Self::BadSession
+            | Self::BadContext
             | Self::BadBody
             | Self::BadQuery => StatusCode::BAD_REQUEST,
+            Self::ConditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::TooManySiblings | Self::CounterRange => StatusCode::CONFLICT,
+            Self::NotYet => StatusCode::TOO_EARLY,
             Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable | Self::UnknownOutcome => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
@@ -137,6 +171,18 @@ pub(super) struct Problem {
     pub(super) status: StatusCode,
     /// For people: a sentence that says what to do.
     pub(super) message: Cow<'static, str>,
+    /// The state of what is there instead, if there is a value.
+    pub(super) present: Option<Tag>,
+}
+
+/// A row's state, as it stands in an ETag. Two answers with one tag show the same value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Tag(pub(super) u64);
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 /// The JSON of a problem, as it stands in bodies and in the results of batches.
@@ -158,6 +204,7 @@ impl Problem {
             code,
             status: code.status(),
             message: message.into(),
+            present: None,
         }
     }
 
@@ -167,6 +214,7 @@ impl Problem {
             code: Code::KeySize,
             status: StatusCode::BAD_REQUEST,
             message: "the key is empty: give at least one byte".into(),
+            present: None,
         }
     }
 
@@ -190,13 +238,18 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (code, status) = (self.code, self.status);
+        let (code, status, present) = (self.code, self.status, self.present);
         let mut response = (status, self.into_json()).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
+        if let Some(tag) = present
+            && let Ok(value) = HeaderValue::try_from(format!("\"{tag}\""))
+        {
+            headers.insert(header::ETAG, value);
+        }
         if code == Code::Overloaded {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

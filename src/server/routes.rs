@@ -14,8 +14,8 @@ use super::node::Node;
 use super::path::refuse_query;
 use super::problem::{Code, Problem};
 use super::shared::Shared;
-use super::wishes::Wishes;
-use super::{batch, dev, list, status};
+use super::wishes::{OF_READS, Wish, Wishes};
+use super::{batch, conflicts, dev, list, status, wait};
 
 /// The OpenAPI document.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -38,10 +38,14 @@ pub(super) enum Verb {
 /// What answers a route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Endpoint {
-    /// One key: answered before the router is asked, see [`super::door`].
+    /// A key, or what is under it: answered before the router is asked, see [`super::door`].
     Key,
     /// [`list::list`].
     List,
+    /// [`conflicts::list`].
+    Conflicts,
+    /// [`wait::wait`].
+    Wait,
     /// [`batch::get`].
     BatchGet,
     /// [`batch::put`].
@@ -88,15 +92,32 @@ const fn route(verb: Verb, path: &'static str, endpoint: Endpoint) -> Route {
 }
 
 const KEY: &str = "/v1/kv/{keyspace}/{key}";
+const COUNTER: &str = "/v1/counter/{keyspace}/{key}";
+const SET: &str = "/v1/set/{keyspace}/{key}";
+const MAP: &str = "/v1/map/{keyspace}/{key}";
 const CHILDREN: &str = "/v1/digests/{keyspace}/{partition}/{level}/{index}";
 
 /// All routes.
-pub(super) const ROUTES: [Route; 17] = [
+pub(super) const ROUTES: [Route; 31] = [
     route(Verb::Get, KEY, Endpoint::Key),
     route(Verb::Head, KEY, Endpoint::Key),
     route(Verb::Put, KEY, Endpoint::Key),
     route(Verb::Delete, KEY, Endpoint::Key),
+    route(Verb::Get, COUNTER, Endpoint::Key),
+    route(Verb::Head, COUNTER, Endpoint::Key),
+    route(Verb::Post, COUNTER, Endpoint::Key),
+    route(Verb::Delete, COUNTER, Endpoint::Key),
+    route(Verb::Get, SET, Endpoint::Key),
+    route(Verb::Head, SET, Endpoint::Key),
+    route(Verb::Post, SET, Endpoint::Key),
+    route(Verb::Delete, SET, Endpoint::Key),
+    route(Verb::Get, MAP, Endpoint::Key),
+    route(Verb::Head, MAP, Endpoint::Key),
+    route(Verb::Post, MAP, Endpoint::Key),
+    route(Verb::Delete, MAP, Endpoint::Key),
     route(Verb::Get, "/v1/kv/{keyspace}", Endpoint::List),
+    route(Verb::Get, "/v1/conflicts/{keyspace}", Endpoint::Conflicts),
+    route(Verb::Get, "/v1/wait", Endpoint::Wait),
     route(Verb::Post, "/v1/batch/{keyspace}/get", Endpoint::BatchGet),
     route(Verb::Post, "/v1/batch/{keyspace}/put", Endpoint::BatchPut),
     route(Verb::Get, "/healthz", Endpoint::Health),
@@ -160,30 +181,65 @@ pub(super) fn router<N: Node>(shared: &Arc<Shared<N>>) -> Router {
 }
 
 impl Endpoint {
+    /// Whether it reads or writes keys, and looks at its own wishes.
+    fn is_of_data(self) -> bool {
+        match self {
+            Self::Key
+            | Self::List
+            | Self::Conflicts
+            | Self::Wait
+            | Self::BatchGet
+            | Self::BatchPut => true,
+            Self::Health
+            | Self::Ready
+            | Self::Status
+            | Self::Regions
+            | Self::Digests
+            | Self::DigestChildren
+            | Self::Metrics
+            | Self::OpenApi
+            | Self::Links
+            | Self::ChangeLink => false,
+        }
+    }
+
     async fn answer<N: Node>(
         self,
         shared: &Shared<N>,
         request: Request,
     ) -> Result<Response, Problem> {
         let (parts, body) = request.into_parts();
-        let wishes: Wishes = parts.extensions.get().copied().unwrap_or_default();
-        if self != Self::List {
-            refuse_query(&parts.uri)?;
-        }
+        let wishes: Wishes = parts.extensions.get().cloned().unwrap_or_default();
         let uri = &parts.uri;
+        if !matches!(self, Self::List | Self::Conflicts | Self::Wait) {
+            refuse_query(uri)?;
+        }
+        if !self.is_of_data() {
+            wishes.take_only(&[])?;
+        }
         match self {
             Self::Key => Err(Problem::new(Code::Broken, "keys are answered elsewhere")),
             Self::List => {
                 let [keyspace] = tail(uri)?;
-                list::list(shared, uri, shared.asked(keyspace, wishes)?).await
+                list::list(shared, uri, shared.asked(keyspace, &wishes, OF_READS)?).await
             }
+            Self::Conflicts => {
+                let [keyspace] = tail(uri)?;
+                conflicts::list(shared, uri, shared.asked(keyspace, &wishes, OF_READS)?).await
+            }
+            Self::Wait => wait::wait(shared, uri, &wishes).await,
             Self::BatchGet => {
                 let [keyspace, _get] = tail(uri)?;
-                batch::get(shared, shared.asked(keyspace, wishes)?, body).await
+                batch::get(shared, shared.asked(keyspace, &wishes, OF_READS)?, body).await
             }
             Self::BatchPut => {
                 let [keyspace, _put] = tail(uri)?;
-                batch::put(shared, shared.asked(keyspace, wishes)?, body).await
+                batch::put(
+                    shared,
+                    shared.asked(keyspace, &wishes, &[Wish::Session])?,
+                    body,
+                )
+                .await
             }
             Self::Health => Ok(status::health()),
             Self::Ready => Ok(status::ready(shared)),

@@ -2,25 +2,29 @@
 //! how an operation's outcome becomes an answer.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::metrics::{Fate, Metrics, Op};
-use crate::model::{Dot, Gate, KeyspaceId, Level, NodeId, RegionId, Summary};
-use crate::placement::Topology;
-use crate::protocol::{Operation, Outcome, Refusal, Request, Unavailable, Unknown};
+use crate::model::{
+    Denial, Gate, KeyspaceId, Level, NodeId, RegionId, Row, RowKey, Selection, Stamp, Timestamp,
+    Wall, Write,
+};
+use crate::placement::{MergePolicy, Topology};
+use crate::protocol::{Operation, Outcome, Refusal, Request, Unavailable, Unknown, Written};
 
 use super::links::LinkControl;
 use super::node::Node;
 use super::path::decode_name;
-use super::problem::{Code, Problem};
-use super::wishes::Wishes;
+use super::problem::{Code, Problem, Tag};
+use super::token::Tokens;
+use super::wishes::{Wish, Wishes};
 
 static TIMESTAMP: HeaderName = HeaderName::from_static("sterna-timestamp");
 static REGION: HeaderName = HeaderName::from_static("sterna-region");
@@ -45,6 +49,8 @@ pub(super) struct Shared<N> {
 /// The names of a topology, looked up once and for all.
 #[derive(Debug)]
 pub(super) struct Names {
+    /// What sessions are written and read by.
+    pub(super) tokens: Tokens,
     keyspaces: BTreeMap<String, KeyspaceFacts>,
     origins: BTreeMap<NodeId, HeaderValue>,
 }
@@ -54,6 +60,8 @@ pub(super) struct Names {
 pub(super) struct KeyspaceFacts {
     /// Its id.
     pub(super) id: KeyspaceId,
+    /// How concurrent writes of it merge.
+    pub(super) merge: MergePolicy,
     /// The level of requests that name none.
     level: Level,
     /// The names of its regions, for people.
@@ -61,7 +69,7 @@ pub(super) struct KeyspaceFacts {
 }
 
 /// A request's keyspace and wishes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Asked<'a> {
     /// The keyspace.
     pub(super) keyspace: &'a KeyspaceFacts,
@@ -69,6 +77,15 @@ pub(super) struct Asked<'a> {
     pub(super) level: Option<Level>,
     /// How long it may take.
     pub(super) timeout: Duration,
+    /// What must be here before it is answered.
+    pub(super) gate: Gate,
+}
+
+impl Asked<'_> {
+    /// The level that it is carried out at.
+    pub(super) fn level(&self) -> Level {
+        self.level.unwrap_or(self.keyspace.level)
+    }
 }
 
 impl<N: Node> Shared<N> {
@@ -91,14 +108,55 @@ impl<N: Node> Shared<N> {
         }
     }
 
-    /// The keyspace of a path's segment, with a request's wishes.
-    pub(super) fn asked(&self, segment: &str, wishes: Wishes) -> Result<Asked<'_>, Problem> {
+    /// The keyspace of a path's segment, with a request's wishes; those that are not `taken` are refused.
+    pub(super) fn asked(
+        &self,
+        segment: &str,
+        wishes: &Wishes,
+        taken: &[Wish],
+    ) -> Result<Asked<'_>, Problem> {
         let keyspace = self.names.keyspace(&decode_name(segment)?)?;
+        wishes.take_only(taken)?;
+        let gate = self.gate(wishes)?;
+        let mut timeout = wishes.timeout(keyspace.level);
+        if taken.contains(&Wish::Wait) && !gate.is_open() {
+            timeout += Duration::from_micros(gate.wait_micros);
+        }
         Ok(Asked {
             keyspace,
             level: wishes.level,
-            timeout: wishes.timeout(keyspace.level),
+            timeout,
+            gate,
         })
+    }
+
+    /// What must be here before a request is answered.
+    pub(super) fn gate(&self, wishes: &Wishes) -> Result<Gate, Problem> {
+        let wait = wishes.wait()?;
+        let mut gate = Gate {
+            behind: wishes.behind()?,
+            ..Gate::default()
+        };
+        if let Some(value) = wishes.given(Wish::Session) {
+            gate.session = self.names.tokens.decode(value)?;
+            let limit = self.node.topology().limits.max_offset;
+            if gate.session.latest() > after(self.node.now(), limit).0 {
+                return Err(session_ahead());
+            }
+        }
+        if let Some(staleness) = wishes.staleness()? {
+            let micros = u64::try_from(staleness.as_micros()).unwrap_or(u64::MAX);
+            gate.fresh_as_of = Some(Wall(self.node.now().0.saturating_sub(micros)));
+        }
+        if !gate.is_open() {
+            gate.wait_micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+        }
+        Ok(gate)
+    }
+
+    /// When something ends that lives for so long from now on.
+    pub(super) fn expiry(&self, ttl: Option<Duration>) -> Option<Wall> {
+        ttl.map(|ttl| after(self.node.now(), ttl))
     }
 
     /// Takes room for so many bytes in flight, or refuses at once: waiting would only hold more.
@@ -121,43 +179,126 @@ impl<N: Node> Shared<N> {
     }
 
     /// Carries out an operation and counts it.
-    pub(super) async fn call(&self, op: Op, operation: Operation, asked: Asked<'_>) -> Outcome {
+    pub(super) async fn call(&self, op: Op, operation: Operation, asked: &Asked<'_>) -> Outcome {
         let start = Instant::now();
         let request = Request {
             operation,
             level: asked.level,
-            gate: Gate::default(),
+            gate: asked.gate.clone(),
         };
         let outcome = self.node.call(request, asked.timeout).await;
         self.metrics.observe(op, fate(&outcome), start.elapsed());
-        let level = asked.level.unwrap_or(asked.keyspace.level);
-        if level == Level::UnsafeOne && matches!(outcome, Outcome::Written(_)) {
+        if matches!(outcome, Outcome::Written(_)) && asked.level() == Level::UnsafeOne {
             self.metrics.on_unsafe_write();
         }
         outcome
     }
 
-    /// What a client is told of an outcome that is not the one its operation succeeds with.
-    pub(super) fn problem(&self, outcome: &Outcome, asked: Asked<'_>) -> Problem {
+    /// Carries out a write, stamped above and carrying what its session has seen.
+    pub(super) async fn write(
+        &self,
+        op: Op,
+        mut write: Write,
+        asked: &Asked<'_>,
+    ) -> Result<Written, Problem> {
+        let session = &asked.gate.session;
+        if !session.is_empty() {
+            write.above = Timestamp {
+                micros: session.latest(),
+                logical: u32::MAX,
+            };
+            write.after = Some(Box::new(session.clone()));
+        }
+        let outcome = self
+            .call(op, Operation::Write(Box::new(write)), asked)
+            .await;
         match outcome {
+            Outcome::Written(written) => Ok(written),
+            other => Err(self.problem(&other, asked)),
+        }
+    }
+
+    /// Reads parts of a key: its rows, and the subkey to go on after.
+    pub(super) async fn select(
+        &self,
+        op: Op,
+        selection: Selection,
+        asked: &Asked<'_>,
+    ) -> Result<(Vec<(RowKey, Row)>, Option<Bytes>), Problem> {
+        let outcome = self.call(op, Operation::Select { selection }, asked).await;
+        match outcome {
+            Outcome::Selected { rows, next } => Ok((rows, next)),
+            other => Err(self.problem(&other, asked)),
+        }
+    }
+
+    /// What a client is told of an outcome that is not the one its operation succeeds with.
+    pub(super) fn problem(&self, outcome: &Outcome, asked: &Asked<'_>) -> Problem {
+        match outcome {
+            Outcome::Refused(refusal) => self.refused(*refusal, asked),
+            Outcome::Denied(denial) => self.denied(denial, asked),
             Outcome::Written(_)
             | Outcome::Read(_)
             | Outcome::Selected { .. }
             | Outcome::Counted(_)
             | Outcome::Reached
-            | Outcome::Denied(_)
+            | Outcome::Page { .. }
             | Outcome::NotYet
-            | Outcome::Page { .. } => Problem::new(
-                Code::Broken,
-                "the node answered another operation: report this as a defect",
-            ),
-            Outcome::Refused(refusal) => self.refused(*refusal, asked),
-            Outcome::Unavailable(reason) => unavailable(*reason),
-            Outcome::Unknown(reason) => unknown(*reason),
+            | Outcome::Unavailable(_)
+            | Outcome::Unknown(_) => of_any(outcome),
         }
     }
 
-    fn refused(&self, refusal: Refusal, asked: Asked<'_>) -> Problem {
+    fn denied(&self, denial: &Denial, asked: &Asked<'_>) -> Problem {
+        let limits = &self.node.topology().limits;
+        match denial {
+            Denial::Condition(present) => {
+                let present = present.as_ref().filter(|present| !present.is_tombstone);
+                Problem {
+                    present: present.map(|present| Tag(present.state)),
+                    ..Problem::new(
+                        Code::ConditionFailed,
+                        "nothing was written: the value is not the one that the condition names; read it and decide again",
+                    )
+                }
+            }
+            Denial::Siblings => Problem::new(
+                Code::TooManySiblings,
+                format!(
+                    "nothing was written: the key has {} concurrent values; read it, and write with its Sterna-Context",
+                    limits.siblings_max
+                ),
+            ),
+            Denial::CounterRange => Problem::new(
+                Code::CounterRange,
+                "nothing was added: a counter holds -9223372036854775808 to 9223372036854775807",
+            ),
+            Denial::Parts => self.too_many_parts(),
+            Denial::Size => Problem::new(
+                Code::ValueSize,
+                format!(
+                    "nothing was written: a name is 1 to {} bytes, a value at most {}",
+                    limits.key_bytes_max, limits.value_bytes_max
+                ),
+            ),
+            Denial::Ahead if asked.gate.session.is_empty() => Problem::new(
+                Code::Unavailable,
+                "nothing was written: the clocks of the nodes are too far apart; try again",
+            ),
+            Denial::Ahead => session_ahead(),
+        }
+    }
+
+    /// One write names too many members or fields.
+    pub(super) fn too_many_parts(&self) -> Problem {
+        let parts_max = self.node.topology().limits.parts_max;
+        Problem::new(
+            Code::TooManyParts,
+            format!("one request changes at most {parts_max} members or fields: split it"),
+        )
+    }
+
+    fn refused(&self, refusal: Refusal, asked: &Asked<'_>) -> Problem {
         let limits = &self.node.topology().limits;
         match refusal {
             Refusal::NoKeyspace => Problem::new(
@@ -200,9 +341,9 @@ impl<N: Node> Shared<N> {
         }
     }
 
-    /// Puts the headers of a version that was read or written.
-    pub(super) fn put_version(&self, headers: &mut HeaderMap, version: &Summary) {
-        let mut text = BytesMut::with_capacity(96);
+    /// Puts the headers of a version that was read or written, and of its row's state.
+    pub(super) fn put_version(&self, headers: &mut HeaderMap, version: Stamp, state: u64) {
+        let mut text = BytesMut::with_capacity(64);
         let mut put = |name: HeaderName, words: fmt::Arguments<'_>| {
             // Digits, dots and quotes: always a header value.
             if text.write_fmt(words).is_ok()
@@ -212,7 +353,7 @@ impl<N: Node> Shared<N> {
             }
         };
         put(TIMESTAMP.clone(), format_args!("{}", version.timestamp));
-        put(header::ETAG, format_args!("\"{}\"", Tag(version.dot)));
+        put(header::ETAG, format_args!("\"{}\"", Tag(state)));
         headers.insert(REGION.clone(), self.names.origin(version.dot.actor.node));
     }
 }
@@ -232,12 +373,14 @@ impl Names {
                 .collect();
             let facts = KeyspaceFacts {
                 id: keyspace.id,
+                merge: keyspace.merge,
                 level: keyspace.consistency,
                 regions: regions.join(", "),
             };
             (keyspace.name.clone(), facts)
         });
         Self {
+            tokens: Tokens::of(topology),
             keyspaces: keyspaces.collect(),
             origins: origins.collect(),
         }
@@ -283,17 +426,14 @@ pub(super) fn region_name(topology: &Topology, id: RegionId) -> &str {
     region.map_or("unknown", |region| region.name.as_str())
 }
 
-/// A version's tag: which change of which life of which node made it.
-pub(super) struct Tag(pub(super) Dot);
-
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Dot { actor, n } = self.0;
-        write!(f, "{:08x}-{:x}-{n:x}", actor.node.0, actor.incarnation.0)
-    }
+/// A time and a span later; saturates.
+fn after(now: Wall, span: Duration) -> Wall {
+    let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    Wall(now.0.saturating_add(micros))
 }
 
-fn fate(outcome: &Outcome) -> Fate {
+/// How an outcome is counted.
+pub(super) fn fate(outcome: &Outcome) -> Fate {
     match outcome {
         Outcome::Written(_)
         | Outcome::Read(_)
@@ -301,13 +441,49 @@ fn fate(outcome: &Outcome) -> Fate {
         | Outcome::Counted(_)
         | Outcome::Reached
         | Outcome::Page { .. } => Fate::Ok,
-        Outcome::Refused(_) | Outcome::Denied(_) | Outcome::NotYet => Fate::Refused,
+        Outcome::Refused(_) | Outcome::Denied(_) => Fate::Refused,
+        Outcome::NotYet => Fate::Unavailable,
         Outcome::Unavailable(Unavailable::Overloaded) => Fate::Overloaded,
         Outcome::Unavailable(
             Unavailable::Replicas | Unavailable::Deadline | Unavailable::Stopping,
         ) => Fate::Unavailable,
         Outcome::Unknown(_) => Fate::Unknown,
     }
+}
+
+/// What a client is told of an outcome that has nothing to do with a keyspace.
+pub(super) fn of_any(outcome: &Outcome) -> Problem {
+    match outcome {
+        Outcome::NotYet => not_yet(),
+        Outcome::Unavailable(reason) => unavailable(*reason),
+        Outcome::Unknown(reason) => unknown(*reason),
+        Outcome::Written(_)
+        | Outcome::Read(_)
+        | Outcome::Selected { .. }
+        | Outcome::Counted(_)
+        | Outcome::Reached
+        | Outcome::Page { .. }
+        | Outcome::Refused(_)
+        | Outcome::Denied(_) => Problem::new(
+            Code::Broken,
+            "the node answered another operation: report this as a defect",
+        ),
+    }
+}
+
+/// What the request must have seen did not come in time.
+pub(super) fn not_yet() -> Problem {
+    Problem::new(
+        Code::NotYet,
+        "what this request must have seen is not here yet: try again, wait longer, or ask the region that wrote it",
+    )
+}
+
+fn session_ahead() -> Problem {
+    Problem::new(
+        Code::BadSession,
+        "the session is further ahead than the clocks of this cluster may differ: start a new one, without Sterna-Session",
+    )
 }
 
 fn unavailable(reason: Unavailable) -> Problem {

@@ -104,6 +104,8 @@ fn documentation_names_every_route_and_code() {
 #[tokio::test]
 async fn every_route_is_reached() {
     let server = Server::start().await;
+    let put = server.ask("PUT", "/v1/kv/default/k", b"v").await;
+    let session = put.header("sterna-session").unwrap().to_owned();
     for route in &ROUTES {
         let path = route
             .path
@@ -114,16 +116,24 @@ async fn every_route_is_reached() {
             .replace("{index}", "0");
         let method = name(route.verb).to_ascii_uppercase();
         let body: &[u8] = match route.path {
+            "/v1/counter/{keyspace}/{key}" => b"{\"add\":1}",
+            "/v1/set/{keyspace}/{key}" => b"{\"add\":[\"a\"]}",
+            "/v1/map/{keyspace}/{key}" => b"{\"put\":{\"a\":\"1\"}}",
             "/v1/batch/{keyspace}/get" => b"{\"keys\":[]}",
             "/v1/batch/{keyspace}/put" => b"{\"items\":[]}",
             _ => b"",
         };
-        let answer = server.ask(&method, &path, body).await;
+        let session: &[_] = match route.path {
+            "/v1/wait" => &[("sterna-session", session.as_str())],
+            _ => &[],
+        };
+        let mut client = server.client().await;
+        let answer = client.ask(&method, &path, session, body).await;
         let is_dev = route.path.starts_with("/v1/dev");
         let is_key = route.path.ends_with("{key}");
         let expected: &[u16] = match (is_dev, is_key) {
             (true, _) => &[404],
-            (_, true) => &[204, 404],
+            (_, true) => &[200, 204, 404],
             _ => &[200],
         };
         assert!(

@@ -1,21 +1,22 @@
 //! A node in memory, as strict as the real one towards the door.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
 
 use crate::model::{
-    Actor, DigestNode, Dot, Duration, Incarnation, KeyspaceId, Level, Limits, NodeId, PartitionId,
-    RegionId, Row, RowKey, Stamp, Timestamp, Version, WriteOp,
+    DigestNode, Duration, KeyspaceId, Level, Limits, NodeId, PartitionId, RegionId, Row, RowKey,
+    Wall,
 };
 use crate::node::{NodeStats, PartitionDigest};
 use crate::placement::{Keyspace, MergePolicy, Node, Region, Topology};
 use crate::protocol::{
-    Operation, Outcome, PeerView, Refusal, RegionView, Request, Unavailable, View, Written,
+    Operation, Outcome, PeerView, Refusal, RegionView, Request, Unavailable, View,
 };
+
+use super::ledger::Ledger;
 
 /// Partitions of the fake cluster.
 pub(super) const PARTITIONS: u16 = 8;
@@ -24,11 +25,14 @@ pub(super) const PARTITIONS: u16 = 8;
 #[derive(Debug)]
 pub(super) struct Fake {
     topology: Topology,
-    rows: Mutex<BTreeMap<RowKey, Row>>,
-    clock: AtomicU64,
+    ledger: Mutex<Ledger>,
+    /// The wall clock; it stands still.
+    pub(super) wall: AtomicU64,
     /// What the next calls are answered with, instead of being carried out.
     pub(super) scripted: Mutex<VecDeque<Outcome>>,
-    /// The levels and timeouts of the calls so far.
+    /// The calls so far.
+    pub(super) requests: Mutex<Vec<Request>>,
+    /// Their levels and timeouts.
     pub(super) calls: Mutex<Vec<(Option<Level>, Duration)>>,
     pub(super) is_ready: AtomicBool,
     /// While true, calls wait for `gate` after they have told `entered`.
@@ -41,9 +45,10 @@ impl Fake {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             topology: topology(limits),
-            rows: Mutex::default(),
-            clock: AtomicU64::new(1),
+            ledger: Mutex::default(),
+            wall: AtomicU64::new(1_000_000),
             scripted: Mutex::default(),
+            requests: Mutex::default(),
             calls: Mutex::default(),
             is_ready: AtomicBool::new(true),
             is_held: AtomicBool::new(false),
@@ -57,61 +62,40 @@ impl Fake {
         self.scripted.lock().unwrap().push_back(outcome);
     }
 
-    fn carry_out(&self, operation: Operation, level: Option<Level>) -> Outcome {
-        if let Some(refusal) = self.refuse(&operation, level) {
+    fn carry_out(&self, request: &Request) -> Outcome {
+        let Request {
+            operation, level, ..
+        } = request;
+        if let Some(refusal) = self.refuse(operation, *level) {
             return Outcome::Refused(refusal);
         }
-        let mut rows = self.rows.lock().unwrap();
+        let now = Wall(self.wall.load(Ordering::SeqCst));
+        let mut ledger = self.ledger.lock().unwrap();
         match operation {
-            Operation::Get { key } => Outcome::Read(rows.get(&key).cloned()),
-            Operation::Write(write) => {
-                let n = self.clock.fetch_add(1, Ordering::Relaxed);
-                let stamp = Stamp {
-                    timestamp: timestamp(n),
-                    dot: dot(n),
-                };
-                let value = match write.op {
-                    WriteOp::Put(value) => Some(value),
-                    _ => None,
-                };
-                let row = Row::Register(Version::new(stamp, value));
-                let summary = row.summary();
-                rows.insert(write.key, row);
-                Outcome::Written(Written {
-                    node: stamp.dot.actor.node,
-                    timestamp: stamp.timestamp,
-                    summary: Some(summary),
-                    is_crossed: false,
-                })
-            }
-            Operation::Select { .. } | Operation::Count { .. } | Operation::Wait { .. } => {
-                Outcome::Unavailable(Unavailable::Replicas)
-            }
+            Operation::Get { key } => Outcome::Read(ledger.rows.get(key).cloned()),
+            Operation::Write(write) => ledger.write(write, now, &self.topology.limits),
+            Operation::Select { selection } => ledger.select(selection),
+            Operation::Count { key, collection } => ledger.count(key, *collection, now),
+            Operation::Wait { .. } => Outcome::Reached,
             Operation::List {
                 keyspace,
+                wanted,
                 index,
                 after,
                 rows_max,
                 ..
-            } => {
-                let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-                let mut found = rows.range((start, Bound::Unbounded)).filter(|(key, _)| {
-                    key.keyspace == keyspace && key.token.partition_index(PARTITIONS) == index
-                });
-                let page: Vec<_> = found
-                    .by_ref()
-                    .take(rows_max as usize)
-                    .map(|(key, row)| (key.clone(), row.clone()))
-                    .collect();
-                let last = page.last().map(|(key, _)| key.clone());
-                let next = if found.next().is_some() {
-                    Some((index, last))
-                } else {
-                    (index + 1 < PARTITIONS).then_some((index + 1, None))
-                };
-                Outcome::Page { rows: page, next }
-            }
+            } => ledger.list((*keyspace, *index), *wanted, after.clone(), *rows_max),
         }
+    }
+
+    /// The last request, which is then forgotten.
+    pub(super) fn request(&self) -> Request {
+        self.requests.lock().unwrap().pop().unwrap()
+    }
+
+    /// Puts a row there as if it had come from elsewhere.
+    pub(super) fn plant(&self, key: RowKey, row: Row) {
+        self.ledger.lock().unwrap().rows.insert(key, row);
     }
 
     fn refuse(&self, operation: &Operation, level: Option<Level>) -> Option<Refusal> {
@@ -140,10 +124,8 @@ impl Fake {
 
 impl super::super::node::Node for Arc<Fake> {
     async fn call(&self, request: Request, timeout: Duration) -> Outcome {
-        let Request {
-            operation, level, ..
-        } = request;
-        self.calls.lock().unwrap().push((level, timeout));
+        self.calls.lock().unwrap().push((request.level, timeout));
+        self.requests.lock().unwrap().push(request.clone());
         if self.is_held.load(Ordering::SeqCst) {
             self.entered.add_permits(1);
             if tokio::time::timeout(timeout, self.gate.acquire())
@@ -154,7 +136,11 @@ impl super::super::node::Node for Arc<Fake> {
             }
         }
         let scripted = self.scripted.lock().unwrap().pop_front();
-        scripted.unwrap_or_else(|| self.carry_out(operation, level))
+        scripted.unwrap_or_else(|| self.carry_out(&request))
+    }
+
+    fn now(&self) -> Wall {
+        Wall(self.wall.load(Ordering::SeqCst))
     }
 
     fn view(&self) -> Arc<View> {
@@ -217,23 +203,6 @@ impl super::super::node::Node for Arc<Fake> {
     }
 }
 
-fn timestamp(n: u64) -> Timestamp {
-    Timestamp {
-        micros: 1_000_000 + n,
-        logical: 2,
-    }
-}
-
-fn dot(n: u64) -> Dot {
-    Dot {
-        actor: Actor {
-            node: NodeId::of("us-1"),
-            incarnation: Incarnation(0xbeef),
-        },
-        n,
-    }
-}
-
 fn topology(limits: Limits) -> Topology {
     let region = |name: &str, node: &str| Region {
         id: RegionId::of(name),
@@ -265,6 +234,10 @@ fn topology(limits: Limits) -> Topology {
             keyspace("default", &["us", "eu"], Level::LocalQuorum),
             keyspace("everywhere", &["us", "eu"], Level::All),
             keyspace("europe", &["eu"], Level::LocalQuorum),
+            Keyspace {
+                merge: MergePolicy::Siblings,
+                ..keyspace("carts", &["us", "eu"], Level::LocalQuorum)
+            },
         ],
         links: Vec::new(),
         limits,

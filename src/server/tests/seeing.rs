@@ -39,6 +39,7 @@ async fn status_names_regions_nodes_and_counters() {
             {"name": "default", "merge": "lww", "regions": ["us", "eu"], "replication": 1, "consistency": "local_quorum"},
             {"name": "everywhere", "merge": "lww", "regions": ["us", "eu"], "replication": 1, "consistency": "all"},
             {"name": "europe", "merge": "lww", "regions": ["eu"], "replication": 1, "consistency": "local_quorum"},
+            {"name": "carts", "merge": "siblings", "regions": ["us", "eu"], "replication": 1, "consistency": "local_quorum"},
         ],
         "counters": {"commits_total": 6, "reads_repaired_total": 3},
         "queues": {"requests_queued": 4},
