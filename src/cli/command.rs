@@ -29,44 +29,29 @@ use super::wait::WaitArgs;
 
 /// What to do.
 #[derive(Subcommand, Debug)]
+#[expect(
+    missing_docs,
+    reason = "clap would take the words in place of those of the command's own arguments"
+)]
 pub enum Command {
-    /// Start the whole cluster of a topology file in this process
     Dev(DevArgs),
-    /// Run one node of a cluster
     Serve(ServeArgs),
-    /// Read a key
     Get(GetArgs),
-    /// Write a key
     Put(PutArgs),
-    /// Delete a key
     Delete(DeleteArgs),
-    /// List the keys of a keyspace
     Ls(LsArgs),
-    /// Read, add to, or reset a counter
     Counter(CounterArgs),
-    /// Add, remove, or list the members of a set
     Set(SetArgs),
-    /// Read, put, add to, or remove the fields of a map
     Map(MapArgs),
-    /// List what lost to writes made at the same time, or write it again
     Conflicts(ConflictsArgs),
-    /// Wait until another region has what a session has seen
     Wait(WaitArgs),
-    /// Show a node as it sees itself and its peers
     Status(StatusArgs),
-    /// Show lag, backlog and divergence per pair of regions
     Regions(RegionsArgs),
-    /// Cut, heal or shape the links of a dev cluster
     Link(LinkArgs),
-    /// Compare the digests of all replicas of all regions
     Verify(VerifyArgs),
-    /// Write the records of a file into a keyspace
     Import(ImportArgs),
-    /// Write a keyspace into a file
     Export(ExportArgs),
-    /// Put load on a running cluster and measure it
     Bench(BenchArgs),
-    /// Run simulated clusters under faults, each from a seed, and check what must hold
     Sim(SimArgs),
     /// Make the certificates of a cluster and its nodes
     #[command(subcommand)]

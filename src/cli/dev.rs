@@ -27,9 +27,9 @@ const READY_EVERY: Duration = Duration::from_millis(50);
 /// Days that the certificates of a development cluster hold; they are made anew at every start.
 const CERTIFICATE_DAYS: u32 = 30;
 
-/// Start the whole cluster of a topology file in this process: real disks, QUIC and TLS, emulated WAN links.
+/// Start the whole cluster of a topology file in this process.
 ///
-/// Each node has its own data folder, sockets and certificate. Stop it with Ctrl-C; started again, it finds
+/// Disks, QUIC and TLS are real; the links between regions are emulated. Each node has its own data folder, sockets and certificate. Stop it with Ctrl-C; started again, it finds
 /// its data.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:

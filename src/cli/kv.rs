@@ -18,8 +18,8 @@ use super::{Failure, Verdict, table};
 /// written and the exit code is 1.
 ///
 /// In a keyspace of siblings, several values may stand side by side. Then each is a line of a table, and the
-/// exit code is 1, unless --json or --winner is given. The last line on the error stream is the
-/// context, with which `put` or `delete` replaces what was read.
+/// exit code is 1, unless --json or --winner is given. A line on the error stream says the context, with
+/// which `put` or `delete` replaces what was read.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -324,7 +324,7 @@ mod tests {
         let shown = run(&fake, "get --key-hex 612f62 --json").await.unwrap();
         assert_eq!(
             shown.trim(),
-            r#"{"etag":"\"1\"","key":"a/b","region":"eu","session":"seen-1","timestamp":"1.0","value":"one"}"#
+            r#"{"etag":"1","key":"a/b","region":"eu","session":"seen-1","timestamp":"1.0","value":"one"}"#
         );
         run(&fake, "put --key-hex ff two").await.unwrap();
         let mut lines: Vec<String> = (run(&fake, "ls --values --json").await.unwrap().lines())

@@ -399,7 +399,7 @@ fn stamp(headers: &HeaderMap) -> Stamp {
     Stamp {
         timestamp: text("sterna-timestamp"),
         region: text("sterna-region"),
-        etag: text("etag"),
+        etag: text("etag").trim_matches('"').to_owned(),
         expires: given("sterna-expires"),
         context: given("sterna-context"),
         condition: given("sterna-condition"),

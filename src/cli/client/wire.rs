@@ -53,7 +53,7 @@ pub struct Stamp {
     pub timestamp: String,
     /// The region that the version came from.
     pub region: String,
-    /// The state of the row, quoted.
+    /// The state of the row.
     pub etag: String,
     /// From when on it is gone, as RFC 3339 has it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -285,7 +285,8 @@ impl Encoder {
     fn note_siblings(&mut self, item: &Item) -> u64 {
         let others = item.sibling_count.unwrap_or(1).saturating_sub(1);
         if others > 0 {
-            let words = format!("{others} siblings of the last value: see `sterna get`");
+            let all = others + 1;
+            let words = format!("only the last of {all} siblings is written: see `sterna get`");
             self.note(item, &words);
         }
         others
@@ -297,7 +298,7 @@ impl Encoder {
             writeln!(out, "left out: {reason}")?;
         }
         if skipped > 0 {
-            writeln!(out, "{skipped} rows left out")?;
+            writeln!(out, "{skipped} left out")?;
         }
         Ok(())
     }
@@ -542,7 +543,7 @@ mod tests {
         assert_eq!(said(&[], 0), "");
         assert_eq!(
             said(&["key \"a\": a tab"], 30),
-            "left out: key \"a\": a tab\n30 rows left out\n"
+            "left out: key \"a\": a tab\n30 left out\n"
         );
     }
 
