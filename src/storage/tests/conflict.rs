@@ -67,6 +67,7 @@ fn a_lost_version_is_counted_and_kept_where_it_was_written() {
     let partition = key("k").partition(COUNT);
     assert_eq!(position(&a, partition).reach(a.actor).complete, 2);
     feed(&a, &mut b);
+    feed(&b, &mut a);
     assert_eq!(super::roots(&a), super::roots(&b));
     for door in [&a, &b] {
         let scan = |wanted| {
