@@ -7,9 +7,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 
 use crate::metrics::Op;
-use crate::model::{
-    Condition, Context, Level, Row, RowKey, Siblings, Stamp, Version, Wall, Write, WriteOp,
-};
+use crate::model::{Condition, Context, Level, Row, RowKey, Stamp, Version, Wall, Write, WriteOp};
 use crate::placement::MergePolicy;
 use crate::protocol::{Operation, Outcome};
 
@@ -163,36 +161,31 @@ async fn read<N: Node>(
 ) -> Result<Response, Problem> {
     let shared = at.shared;
     let key = at.key(&asked)?;
-    let operation = Operation::Get { key: key.clone() };
-    let outcome = shared.call(Op::Get, operation, &asked).await;
+    // Only contexts need the key once more.
+    let kept = (asked.keyspace.merge == MergePolicy::Siblings).then(|| key.clone());
+    let outcome = shared.call(Op::Get, Operation::Get { key }, &asked).await;
     let Outcome::Read(row) = outcome else {
         return Err(shared.problem(&outcome, &asked));
     };
     let mut observed = Observed::of(&shared.names, &asked);
     let now = shared.node.now();
-    let mut response = match row {
-        None => absent().into_response(),
-        Some(row) => {
-            observed.row(&key, &row);
-            let summary = row.summary();
-            match row {
-                Row::Register(version) => last(shared, version, summary.state, now)?,
-                Row::Siblings(row) => {
-                    let found = Found {
-                        key: &key,
-                        row: &row,
-                        stamp: summary.stamp(),
-                        state: summary.state,
-                    };
-                    found.respond(at, wanted, now)?
-                }
-                Row::Share(_)
-                | Row::Once(_)
-                | Row::Clear(_)
-                | Row::Expiry(_)
-                | Row::Conflict(_) => absent().into_response(),
-            }
+    let summary = row.as_ref().map(Row::summary);
+    let mut response = match (row, summary, &kept) {
+        (Some(Row::Register(version)), Some(summary), _) => {
+            observed.version(&version);
+            last(shared, version, summary.state, now)?
         }
+        (Some(row @ Row::Siblings(_)), Some(summary), Some(key)) => {
+            observed.row(key, &row);
+            let found = Found {
+                key,
+                row: &row,
+                stamp: summary.stamp(),
+                state: summary.state,
+            };
+            found.respond(at, wanted, now)?
+        }
+        (_, _, _) => absent().into_response(),
     };
     observed.put(response.headers_mut());
     Ok(response)
@@ -217,7 +210,7 @@ fn last<N: Node>(
 /// The row of a key in a `siblings` keyspace.
 struct Found<'a> {
     key: &'a RowKey,
-    row: &'a Siblings,
+    row: &'a Row,
     stamp: Stamp,
     state: u64,
 }
@@ -230,7 +223,10 @@ impl Found<'_> {
         now: Wall,
     ) -> Result<Response, Problem> {
         let shared = at.shared;
-        let live = siblings::live(self.row, now);
+        let Row::Siblings(row) = self.row else {
+            return Ok(absent().into_response());
+        };
+        let live = siblings::live(row, now);
         shared.metrics.on_siblings(live.len());
         let mut response = match live.as_slice() {
             [] => {
@@ -246,7 +242,7 @@ impl Found<'_> {
                 response
             }
         };
-        if let Some(token) = context::header(self.key, &self.row.context())? {
+        if let Some(token) = context::header(self.key, &row.context())? {
             response.headers_mut().insert(CONTEXT.clone(), token);
         }
         Ok(response)

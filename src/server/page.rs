@@ -115,13 +115,14 @@ pub(super) async fn page<N: Node>(
 
 /// Takes away what a clear among the rows covers, and has not been swept yet.
 pub(super) fn strip(rows: &mut [(RowKey, Row)], collection: Collection) {
-    let clears = |(key, row): &(RowKey, Row)| match row {
-        Row::Clear(clear) if key.part() == Some(Part::Clear(collection)) => {
-            Some(clear.cleared.clone())
+    let mut cleared: Vec<Context> = Vec::new();
+    for (key, row) in rows.iter() {
+        if let Row::Clear(clear) = row
+            && key.part() == Some(Part::Clear(collection))
+        {
+            cleared.push(clear.cleared.clone());
         }
-        _ => None,
-    };
-    let cleared: Vec<Context> = rows.iter().filter_map(clears).collect();
+    }
     for cleared in cleared {
         for (_, row) in rows.iter_mut() {
             row.clear(&cleared);

@@ -212,10 +212,10 @@ impl<N: Node> Shared<N> {
         let outcome = self
             .call(op, Operation::Write(Box::new(write)), asked)
             .await;
-        match outcome {
-            Outcome::Written(written) => Ok(written),
-            other => Err(self.problem(&other, asked)),
-        }
+        let Outcome::Written(written) = outcome else {
+            return Err(self.problem(&outcome, asked));
+        };
+        Ok(written)
     }
 
     /// Reads parts of a key: its rows, and the subkey to go on after.
@@ -226,10 +226,10 @@ impl<N: Node> Shared<N> {
         asked: &Asked<'_>,
     ) -> Result<(Vec<(RowKey, Row)>, Option<Bytes>), Problem> {
         let outcome = self.call(op, Operation::Select { selection }, asked).await;
-        match outcome {
-            Outcome::Selected { rows, next } => Ok((rows, next)),
-            other => Err(self.problem(&other, asked)),
-        }
+        let Outcome::Selected { rows, next } = outcome else {
+            return Err(self.problem(&outcome, asked));
+        };
+        Ok((rows, next))
     }
 
     /// What a client is told of an outcome that is not the one its operation succeeds with.

@@ -50,15 +50,15 @@ pub(super) async fn wait<N: Node>(
     shared
         .metrics
         .observe(Op::Wait, fate(&outcome), start.elapsed());
-    match outcome {
-        Outcome::Reached => {
-            let mut response = json(&ReachedForm { reached: true });
-            put_session(&shared.names, &session, response.headers_mut());
-            Ok(response)
-        }
-        Outcome::NotYet | Outcome::Unavailable(Unavailable::Deadline) => Err(not_yet()),
-        other => Err(of_any(&other)),
+    if outcome == Outcome::Unavailable(Unavailable::Deadline) {
+        return Err(not_yet());
     }
+    if outcome != Outcome::Reached {
+        return Err(of_any(&outcome));
+    }
+    let mut response = json(&ReachedForm { reached: true });
+    put_session(&shared.names, &session, response.headers_mut());
+    Ok(response)
 }
 
 fn regions<N: Node>(shared: &Shared<N>, uri: &Uri) -> Result<Vec<RegionId>, Problem> {

@@ -68,6 +68,43 @@ fn document_and_codes_name_each_other() {
 }
 
 #[test]
+fn document_names_every_header() {
+    let document = document();
+    let components = &document["components"];
+    let parameters = components["parameters"].as_object().unwrap().values();
+    let asked: BTreeSet<&str> = parameters
+        .filter(|parameter| parameter["in"] == "header")
+        .filter_map(|parameter| parameter["name"].as_str())
+        .collect();
+    for name in [
+        "Sterna-Consistency",
+        "Sterna-Timeout",
+        "Sterna-Session",
+        "Sterna-Max-Staleness",
+        "Sterna-Wait",
+        "Sterna-When-Behind",
+        "Sterna-TTL",
+        "Sterna-Context",
+        "If-Match",
+        "If-None-Match",
+        "Idempotency-Key",
+    ] {
+        assert!(asked.contains(name), "{name}");
+    }
+    for name in [
+        "Sterna-Timestamp",
+        "Sterna-Region",
+        "ETag",
+        "Sterna-Session",
+        "Sterna-Context",
+        "Sterna-Expires",
+        "Sterna-Condition",
+    ] {
+        assert!(components["headers"].get(name).is_some(), "{name}");
+    }
+}
+
+#[test]
 fn references_of_the_document_lead_somewhere() {
     fn walk<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         match value {

@@ -109,15 +109,18 @@ impl Fake {
         if keyspace == KeyspaceId::of("europe") {
             return Some(Refusal::KeyspaceElsewhere);
         }
+        let key_bytes_max = self.topology.limits.key_bytes_max;
         match operation {
-            Operation::Get { .. } if level == Some(Level::UnsafeOne) => Some(Refusal::Level),
-            Operation::Get { key } if key.key.len() > self.topology.limits.key_bytes_max => {
-                Some(Refusal::KeySize)
+            Operation::Get { key } | Operation::Count { key, .. } => {
+                if level == Some(Level::UnsafeOne) {
+                    return Some(Refusal::Level);
+                }
+                (key.key.len() > key_bytes_max).then_some(Refusal::KeySize)
             }
-            Operation::Write(write) if write.key.key.len() > self.topology.limits.key_bytes_max => {
-                Some(Refusal::KeySize)
+            Operation::Write(write) => {
+                (write.key.key.len() > key_bytes_max).then_some(Refusal::KeySize)
             }
-            _ => None,
+            Operation::Select { .. } | Operation::List { .. } | Operation::Wait { .. } => None,
         }
     }
 }

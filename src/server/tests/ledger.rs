@@ -12,6 +12,7 @@ use crate::model::{
 };
 use crate::protocol::{Outcome, Written};
 
+use super::super::siblings::winner;
 use super::fake::PARTITIONS;
 
 /// All rows, and how many changes there were.
@@ -96,11 +97,7 @@ impl Ledger {
             return Err(Denial::Parts);
         }
         let row = self.rows.get(&write.key);
-        let is_live = row.is_some_and(|row| match row {
-            Row::Register(version) => version.is_live(now),
-            Row::Siblings(row) => row.winner(now).is_some(),
-            _ => false,
-        });
+        let is_live = row.is_some_and(|row| winner(row, now).is_some());
         let summary = row.map(Row::summary);
         let holds = match write.condition {
             None => true,
@@ -154,10 +151,11 @@ impl Ledger {
 
     fn siblings(&mut self, key: &RowKey) -> &mut Siblings {
         let none = || Row::Siblings(Siblings::default());
-        match self.rows.entry(key.clone()).or_insert_with(none) {
-            Row::Siblings(row) => row,
-            other => panic!("{other:?}"),
-        }
+        let row = self.rows.entry(key.clone()).or_insert_with(none);
+        let Row::Siblings(row) = row else {
+            panic!("another row");
+        };
+        row
     }
 
     fn seen(&self, key: &RowKey) -> Context {

@@ -146,7 +146,14 @@ async fn sessions_that_are_not_ours_are_refused() {
     let mut client = server.client().await;
     let put = client.ask("PUT", PATH, &[], b"v").await;
     let token = put.header("sterna-session").unwrap().to_owned();
-    for broken in ["", "x", "AQ", &token[1..], &format!("{token}A"), "????"] {
+    for broken in [
+        "",
+        "x",
+        "AQ",
+        token.strip_prefix('A').unwrap(),
+        &format!("{token}A"),
+        "????",
+    ] {
         for (method, path) in [("GET", PATH), ("PUT", PATH), ("GET", "/v1/wait")] {
             let headers = [("sterna-session", broken)];
             let mut client = server.client().await;
