@@ -101,7 +101,8 @@ impl Once {
         for (dot, sum) in &other.applied {
             self.applied.entry(*dot).or_insert(*sum);
         }
-        self.expires = self.expires.max(other.expires);
+        // The least, so that a cut between the two takes both, be they merged before it or after.
+        self.expires = self.expires.min(other.expires);
         self.is_spent |= other.is_spent;
     }
 }

@@ -7,6 +7,8 @@ mod collection;
 mod context;
 mod counter;
 mod ids;
+#[cfg(test)]
+mod laws;
 mod level;
 mod limits;
 mod marks;

@@ -335,6 +335,8 @@ impl Row {
                 number(u64::from(version.value.is_some()));
             }
             Self::Siblings(row) => {
+                // A value, and the same one when it has expired, have one dot.
+                number(u64::from(self.is_tombstone()));
                 for version in row.versions() {
                     dot(version.dot, &mut number);
                 }
@@ -358,6 +360,10 @@ impl Row {
                 for (actor, n) in &clear.cleared.seen {
                     let (actor, n) = (*actor, *n);
                     dot(Dot { actor, n }, &mut number);
+                }
+                for (node, incarnation) in &clear.cleared.retired {
+                    number(u64::from(node.0));
+                    number(incarnation.0);
                 }
                 dot(clear.stamp.dot, &mut number);
             }

@@ -127,9 +127,6 @@ impl Siblings {
     pub fn compact(&mut self, stable: &Context) {
         if stable.includes(&self.context()) {
             self.context = Context::default();
-            if !self.versions.is_empty() {
-                self.gone = None;
-            }
         }
     }
 
@@ -150,7 +147,7 @@ impl Siblings {
             own.map(|version| version.dot.n).max() < Some(*n)
         });
         let last = self.versions.iter().map(Version::stamp).max();
-        if last > self.gone {
+        if last >= self.gone {
             self.gone = None;
         }
     }
