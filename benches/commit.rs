@@ -29,6 +29,7 @@ fn open<E: Engine>(engine: E) -> Door<E> {
         partitions: (0..PARTITIONS).map(partition).collect(),
         partition_count: PARTITIONS,
         limits: Limits::default(),
+        conflicts_kept: std::collections::BTreeMap::new(),
         wall: WALL,
         chance: 5,
     };

@@ -55,6 +55,7 @@ impl Side {
             partitions: placement.partitions_of(node).to_vec(),
             partition_count: topology.partitions,
             limits: topology.limits.clone(),
+            conflicts_kept: std::collections::BTreeMap::new(),
             wall: now.wall,
             chance: 5,
         };

@@ -198,6 +198,10 @@ pub enum Effect {
     Repaired {
         /// Its summary.
         summary: Option<Summary>,
+        /// As in [`Effect::Appended`].
+        written: Vec<LogItem>,
+        /// As in [`Effect::Appended`].
+        lost: BTreeMap<NodeId, u64>,
     },
     /// A log was trimmed.
     Trimmed {

@@ -79,6 +79,7 @@ impl Node {
             partitions: placement.partitions_of(config.node).to_vec(),
             partition_count: topology.partitions,
             limits: topology.limits.clone(),
+            conflicts_kept: topology.conflicts_kept(),
             wall: Clock::wall(),
             chance: fastrand::u64(..),
         };

@@ -3,6 +3,7 @@
 //! `form` knows how it is written, `check` what must hold; here are the checked values. They do not know
 //! who holds what (see [`super::Placement`]).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::model::{Duration, KeyspaceId, Level, Limits, NodeId, RegionId};
@@ -134,6 +135,12 @@ impl Topology {
     /// with its line and what to do.
     pub fn parse(file: &str, text: &str) -> Result<Self, TopologyError> {
         check::parse(file, text)
+    }
+
+    /// How long each keyspace keeps versions that lost to concurrent ones, of those that do.
+    pub fn conflicts_kept(&self) -> BTreeMap<KeyspaceId, Duration> {
+        let kept = |space: &Keyspace| Some((space.id, space.conflicts_kept?));
+        self.keyspaces.iter().filter_map(kept).collect()
     }
 
     /// The region of a node.

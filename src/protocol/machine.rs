@@ -771,7 +771,13 @@ impl Machine {
             return;
         };
         let core = &mut self.core;
-        let is_kept = matches!(effect, Effect::Repaired { summary: Some(_) });
+        let is_kept = matches!(
+            effect,
+            Effect::Repaired {
+                summary: Some(_),
+                ..
+            }
+        );
         let is_applied = !matches!(effect, Effect::Early { .. } | Effect::Refused { .. });
         match purpose {
             Purpose::Write(_) => {

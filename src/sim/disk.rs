@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::model::Ticket;
 use crate::model::{
-    Answer, Change, Effect, Limits, NodeId, PartitionId, Position, Query, Row, RowKey, Wall,
+    Answer, Change, Duration, Effect, KeyspaceId, Limits, NodeId, PartitionId, Position, Query,
+    Row, RowKey, Wall,
 };
 use bytes::Bytes;
 
@@ -54,6 +55,8 @@ pub(crate) struct Setup {
     pub(crate) partition_count: u16,
     /// The limits.
     pub(crate) limits: Limits,
+    /// How long keyspaces keep versions that lost.
+    pub(crate) conflicts_kept: BTreeMap<KeyspaceId, Duration>,
 }
 
 /// A copy of a disk, as it was when it was taken.
@@ -91,6 +94,7 @@ impl Disk {
             partitions: self.setup.partitions.clone(),
             partition_count: self.setup.partition_count,
             limits: self.setup.limits.clone(),
+            conflicts_kept: self.setup.conflicts_kept.clone(),
             wall,
             chance,
         };

@@ -377,6 +377,7 @@ fn node(id: NodeId, cluster: &Cluster, bug: Option<Bug>) -> SimNode {
         partitions: cluster.placement.partitions_of(id).to_vec(),
         partition_count: cluster.topology.partitions,
         limits: cluster.topology.limits.clone(),
+        conflicts_kept: cluster.topology.conflicts_kept(),
     };
     SimNode::new(id, Disk::new(setup, bug), super::clock::Clock::default())
 }

@@ -1,11 +1,11 @@
 //! A piece of an actor's log from a peer.
 
 use crate::hlc::Ahead;
-use crate::model::{Actor, Dot, Effect, LogItem, PartitionId, Timestamp, Wall};
+use crate::model::{Actor, Dot, Effect, LogItem, PartitionId, Wall};
 
 use super::engine::Engine;
-use super::form::StoredRow;
-use super::stage::{FORGED, NOT_HERE, Refusal, is_forged};
+use super::merge::{FORGED, Met, is_forged};
+use super::stage::{NOT_HERE, Refusal};
 use super::{Door, Error};
 
 /// The piece.
@@ -42,7 +42,7 @@ impl<E: Engine> Door<E> {
         }
         let fresh = piece.items.iter().filter(|item| item.n > before.complete);
         for item in fresh.clone() {
-            let timestamp = item.row.summary().timestamp;
+            let timestamp = item.row.stamp().timestamp;
             if let Err(Ahead { seen, .. }) = self.clock.check(wall, timestamp) {
                 return Ok(Effect::Early {
                     partition,
@@ -57,14 +57,16 @@ impl<E: Engine> Door<E> {
             }
         }
 
-        let mut newer = Vec::new();
+        let (mut newer, mut crossed, mut lost) = (Vec::new(), Vec::new(), Vec::new());
         for item in piece.items {
-            let mine = if item.n <= before.complete {
-                self.newer_here(item)?
+            let met = if item.n <= before.complete {
+                self.met_before(item)?
             } else {
                 self.apply(wall, partition, actor, item)?
             };
-            newer.extend(mine.map(|timestamp| (item.n, timestamp)));
+            newer.extend(met.newer.map(|timestamp| (item.n, timestamp)));
+            crossed.extend(met.is_crossed.then_some(item.n));
+            lost.extend(met.lost);
         }
         let is_complete = piece.complete_from.is_some_and(|c| before.complete >= c);
         self.change_marks(partition, actor, |marks| {
@@ -74,14 +76,15 @@ impl<E: Engine> Door<E> {
             }
         });
         self.hold_log_bytes(partition, actor)?;
+        let (written, lost) = self.keep_lost(wall, partition, lost)?;
         Ok(Effect::Appended {
             partition,
             actor,
             reach: self.marks(partition, actor).reach,
             newer,
-            crossed: Vec::new(),
-            written: Vec::new(),
-            lost: std::collections::BTreeMap::new(),
+            crossed,
+            written,
+            lost,
         })
     }
 
@@ -105,51 +108,32 @@ impl<E: Engine> Door<E> {
         Ok(())
     }
 
-    /// The timestamp of the row here, if it is newer than in an entry that is known already: a sender
-    /// whose first acknowledgement was lost must learn of it too.
-    fn newer_here(&self, item: &LogItem) -> Result<Option<Timestamp>, Error> {
-        let mine = self.load(&item.key)?.map(|mine| mine.row.summary());
-        let newer = mine.filter(|mine| mine.is_newer_than(&item.row.summary()));
-        Ok(newer.map(|mine| mine.timestamp))
+    /// What the row here says of an entry that is known already: a sender whose first acknowledgement was lost must
+    /// learn of it too.
+    fn met_before(&self, item: &LogItem) -> Result<Met, Error> {
+        let Some(mine) = self.load(&item.key)? else {
+            return Ok(Met::default());
+        };
+        let met = self.meet(&item.key, &mine.row, &item.row, &mine.row);
+        Ok(Met { lost: None, ..met })
     }
 
-    /// Merges one entry. Says the timestamp of the row here if that was newer already.
+    /// Merges one entry.
     fn apply(
         &mut self,
         wall: Wall,
         partition: PartitionId,
         actor: Actor,
         item: &LogItem,
-    ) -> Result<Option<Timestamp>, Error> {
-        let summary = item.row.summary();
+    ) -> Result<Met, Error> {
         // Checked before anything was applied; the clock has only gone forward since.
-        let observed = self.clock.observe(wall, summary.timestamp);
+        let observed = self.clock.observe(wall, item.row.stamp().timestamp);
         assert!(
             observed.is_ok(),
             "timestamps were checked against the same wall time"
         );
-
         let old = self.load(&item.key)?;
-        if old.is_none() && self.is_covered(partition, &item.row) {
-            return Ok(None);
-        }
-        let (row, mut entries, newer) = match &old {
-            None => (item.row.clone(), Vec::new(), None),
-            Some(old) => {
-                let mut row = old.row.clone();
-                let has_changed = row.merge(&item.row);
-                let mine = row.summary().timestamp;
-                let is_newer = !has_changed && row != item.row;
-                (row, old.entries.clone(), is_newer.then_some(mine))
-            }
-        };
-        if item.n > self.marks(partition, actor).trimmed {
-            self.log(partition, Dot { actor, n: item.n }, &item.key, &mut entries)?;
-        }
-        let new = StoredRow { row, entries };
-        if old.as_ref() != Some(&new) {
-            self.store(partition, &item.key, old.as_ref(), Some(new))?;
-        }
-        Ok(newer)
+        let dot = Dot { actor, n: item.n };
+        self.merge_row(partition, &item.key, old, &item.row, Some(dot))
     }
 }

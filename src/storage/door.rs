@@ -1,14 +1,15 @@
-//! The door: opening, committing, closing. What each change does is in `stage`, `append` and `sweep`.
+//! The door: opening, committing, closing. What each change does is found from `stage`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::hlc::Hlc;
 use crate::model::{
-    Actor, Incarnation, Limits, NodeId, PartitionId, PartitionState, Timestamp, Wall,
+    Actor, Duration, Incarnation, KeyspaceId, Limits, NodeId, PartitionId, PartitionState,
+    Timestamp, Wall,
 };
 
 use super::engine::{Batch, Engine, Snapshot, Space};
-use super::form::{self, MarksForm, PartitionForm};
+use super::form::{self, MarksForm};
 use super::load::{BATCHES_KEPT, load_batch_sequence, load_life, load_partition, next_life};
 use super::partition::Partition;
 use super::published::{Published, Shared};
@@ -25,6 +26,8 @@ pub struct OpenOptions {
     pub partition_count: u16,
     /// The limits.
     pub limits: Limits,
+    /// How long keyspaces keep this node's versions that lost to concurrent ones; one that is not named keeps none.
+    pub conflicts_kept: BTreeMap<KeyspaceId, Duration>,
     /// The wall clock, for a new incarnation.
     pub wall: Wall,
     /// Chance, for a new incarnation; 20 bits of it are used.
@@ -36,7 +39,7 @@ pub struct OpenOptions {
 pub struct Opened {
     /// This life of the node.
     pub actor: Actor,
-    /// Whether the last stop was clean, so that the incarnation is the one before.
+    /// Whether the last stop was clean, so that nothing that was staged is lost.
     pub was_clean: bool,
     /// Whether the disk was empty.
     pub is_new: bool,
@@ -46,14 +49,15 @@ pub struct Opened {
 
 /// The one door of every change. One thread owns it.
 ///
-/// Invariant: a dot is given once. Numbers go up within an incarnation, and an incarnation is taken up again only
-/// after a clean stop, whose mark is removed, durably, before anything else.
+/// Invariant: a dot is given once. Numbers go up within an incarnation, and every start takes a new one, durably,
+/// before anything else.
 #[derive(Debug)]
 pub struct Door<E: Engine> {
     pub(super) engine: E,
     pub(super) actor: Actor,
     pub(super) partition_count: u16,
     pub(super) limits: Limits,
+    pub(super) conflicts_kept: BTreeMap<KeyspaceId, Duration>,
     pub(super) clock: Hlc,
     clock_bound: Timestamp,
     batch_sequence: u64,
@@ -81,7 +85,7 @@ impl<E: Engine> Door<E> {
         let snapshot = engine.snapshot();
         let known = load_life(&snapshot, &options)?;
         let was_clean = known.is_some() && snapshot.get(Space::Meta, keys::CLEAN)?.is_some();
-        let life = next_life(known, was_clean, &options);
+        let life = next_life(known, &options);
         let clock_bound = match snapshot.get(Space::Meta, keys::CLOCK)? {
             Some(value) => form::open(Space::Meta, keys::CLOCK, &value)?,
             None => Timestamp::ZERO,
@@ -89,7 +93,8 @@ impl<E: Engine> Door<E> {
         let batch_sequence = load_batch_sequence(&snapshot)?;
         let mut published = BTreeMap::new();
         for partition in &options.partitions {
-            published.insert(*partition, load_partition(&snapshot, *partition)?);
+            let known = load_partition(&snapshot, *partition, options.partition_count)?;
+            published.insert(*partition, known);
         }
 
         let mut batch = Batch::default();
@@ -123,6 +128,7 @@ impl<E: Engine> Door<E> {
             partition_count: options.partition_count,
             clock: Hlc::new(clock_bound, options.limits.max_offset),
             limits: options.limits,
+            conflicts_kept: options.conflicts_kept,
             clock_bound,
             batch_sequence,
             snapshot: snapshot.clone(),
@@ -174,7 +180,7 @@ impl<E: Engine> Door<E> {
         Reader::new(self.shared.clone(), self.partition_count)
     }
 
-    /// Commits what is staged and marks the stop as clean, so that the next start keeps the incarnation.
+    /// Commits what is staged and marks the stop as clean, so that the next start can say so.
     ///
     /// # Errors
     /// As [`Door::commit`]; the stop is then not clean.
@@ -224,17 +230,20 @@ impl<E: Engine> Door<E> {
                 continue;
             };
             let key = keys::marks(*partition, *actor);
+            if known.has_retired(*actor) {
+                self.staged.remove(Space::Meta, key);
+                continue;
+            }
             let form = MarksForm::from(known.marks(*actor));
             let value = form::seal(Space::Meta, &key, &form)?;
             self.staged.put(Space::Meta, key, value);
         }
         for partition in &self.dirty_partitions {
-            let is_serving = self
-                .partitions
-                .get(partition)
-                .is_some_and(|known| known.is_serving);
+            let Some(known) = self.partitions.get(partition) else {
+                continue;
+            };
             let key = keys::partition(*partition);
-            let value = form::seal(Space::Meta, &key, &PartitionForm { is_serving })?;
+            let value = form::seal(Space::Meta, &key, &known.form())?;
             self.staged.put(Space::Meta, key, value);
         }
         let published = self.shared.read();
@@ -291,21 +300,16 @@ impl<E: Engine> Door<E> {
             }
         }
         for (partition, actor) in std::mem::take(&mut self.dirty) {
-            let marks = self
-                .partitions
-                .get(&partition)
-                .map(|known| known.marks(actor));
+            let known = self.partitions.get(&partition);
+            let marks = known.and_then(|known| known.logs.get(&actor).copied());
             if let (Some(known), Some(marks)) = (published.partitions.get_mut(&partition), marks) {
                 known.partition.logs.insert(actor, marks);
             }
         }
         for partition in std::mem::take(&mut self.dirty_partitions) {
-            let is_serving = self
-                .partitions
-                .get(&partition)
-                .is_some_and(|known| known.is_serving);
-            if let Some(known) = published.partitions.get_mut(&partition) {
-                known.partition.is_serving = is_serving;
+            let shown = published.partitions.get_mut(&partition);
+            if let (Some(shown), Some(known)) = (shown, self.partitions.get(&partition)) {
+                shown.partition = known.clone();
             }
         }
     }

@@ -3,11 +3,15 @@
 //! The key is part of the checksum, so that a record that is found in another's place is not believed.
 //! Golden files in `tests/fixtures` hold the bytes.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::model::{Actor, Dot, KeyspaceId, PartitionId, Row, RowKey, Timestamp, Token};
+use crate::model::{
+    Actor, Dot, Incarnation, KeyspaceId, NodeId, PartitionId, Row, RowKey, Timestamp, Token,
+};
 
 use super::{Error, Space};
 
@@ -36,9 +40,17 @@ pub(super) struct MarksForm {
 }
 
 /// A partition's own record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct PartitionForm {
     pub(super) is_serving: bool,
+    /// Nodes, and up to which incarnation they are retired.
+    pub(super) retired: BTreeMap<NodeId, Incarnation>,
+}
+
+/// A sweep that is not done: the part of the collection that was looked at last.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct SweepForm {
+    pub(super) after: Bytes,
 }
 
 /// A row's name, where the partition is known.
@@ -56,7 +68,14 @@ impl NameForm {
         }
     }
 
-    pub(super) fn into_key(self, partition: PartitionId) -> RowKey {
+    /// The row of a partition, of `count`.
+    pub(super) fn into_key(self, partition: PartitionId, count: u16) -> RowKey {
+        if self.key.is_empty() {
+            return RowKey {
+                subkey: self.subkey,
+                ..RowKey::of_expiry(partition, count)
+            };
+        }
         let keyspace: KeyspaceId = partition.keyspace;
         RowKey {
             keyspace,
@@ -90,7 +109,7 @@ struct RowForm {
 }
 
 fn own(row: &Row) -> Vec<(Actor, u64)> {
-    let Dot { actor, n } = row.summary().dot;
+    let Dot { actor, n } = row.stamp().dot;
     vec![(actor, n)]
 }
 
@@ -119,6 +138,15 @@ pub(super) fn open_row(key: &[u8], value: &[u8]) -> Result<StoredRow, Error> {
         row: form.row,
         entries,
     })
+}
+
+/// Opens a stored row and its name.
+pub(super) fn open_named_row(key: &[u8], value: &[u8]) -> Result<(RowKey, StoredRow), Error> {
+    let stored = open_row(key, value)?;
+    let key = super::keys::parse_row(key).ok_or(Error::Corrupt {
+        what: "the name of a row is damaged",
+    })?;
+    Ok((key, stored))
 }
 
 /// Seals a timestamp.

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::model::{
-    Actor, DIGEST_LEAVES, Incarnation, KeyspaceId, NodeId, PartitionId, RowKey, Token,
+    Actor, DIGEST_LEAVES, Dot, Incarnation, KeyspaceId, NodeId, PartitionId, RowKey, Token, Wall,
 };
 
 /// Longest key or subkey that this room stores, whatever the limits say: escaped, both fit the engine's
@@ -26,6 +26,9 @@ const MARKS: u8 = b'A';
 const LEAF: u8 = b'L';
 const GRAVE: u8 = b'G';
 const BATCH: u8 = b'B';
+const EXPIRY: u8 = b'X';
+const REPEATED: u8 = b'R';
+const SWEEP: u8 = b'S';
 
 /// A range of stored keys: from the first (inclusive) to the end (exclusive; nothing means to the last).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +44,20 @@ impl Span {
     pub(super) fn prefix(prefix: Vec<u8>) -> Self {
         let to = after_prefix(&prefix);
         Self { from: prefix, to }
+    }
+
+    /// The same without what comes up to and with a key.
+    pub(super) fn after(mut self, key: Vec<u8>) -> Self {
+        if key >= self.from {
+            self.from = key;
+            self.from.push(0);
+        }
+        self
+    }
+
+    /// Whether no key can lie in it.
+    pub(super) fn is_void(&self) -> bool {
+        self.to.as_ref().is_some_and(|to| self.from >= *to)
     }
 
     pub(super) fn start(&self) -> Bound<&[u8]> {
@@ -181,6 +198,111 @@ pub(super) fn grave_span(partition: PartitionId, actor: Actor, after: u64, upto:
     numbered(grave, partition, actor, after, upto)
 }
 
+/// The graves of all tombstones of a partition.
+pub(super) fn graves_span(partition: PartitionId) -> Span {
+    let mut out = vec![GRAVE];
+    push_partition(&mut out, partition);
+    Span::prefix(out)
+}
+
+/// The graves of the tombstones of a node's incarnations up to this one.
+pub(super) fn retired_graves_span(partition: PartitionId, node: NodeId, upto: Incarnation) -> Span {
+    retired(vec![GRAVE], partition, node, upto)
+}
+
+/// The log entries of a node's incarnations up to this one.
+pub(super) fn retired_log_span(partition: PartitionId, node: NodeId, upto: Incarnation) -> Span {
+    retired(Vec::new(), partition, node, upto)
+}
+
+fn retired(prefix: Vec<u8>, partition: PartitionId, node: NodeId, upto: Incarnation) -> Span {
+    let mut from = prefix;
+    push_partition(&mut from, partition);
+    from.extend_from_slice(&node.0.to_be_bytes());
+    let mut last = from.clone();
+    last.extend_from_slice(&upto.0.to_be_bytes());
+    Span {
+        from,
+        to: after_prefix(&last),
+    }
+}
+
+/// The rows of a key whose subkeys begin with these bytes.
+pub(super) fn parts(key: &RowKey, prefix: &[u8]) -> Span {
+    Span::prefix(row(&RowKey {
+        subkey: Bytes::copy_from_slice(prefix),
+        ..key.clone()
+    }))
+}
+
+/// The stored name of a note that a row has a value that expires at a time.
+pub(super) fn expiry(partition: PartitionId, at: Wall, key: &RowKey) -> Vec<u8> {
+    let mut out = expiry_from(partition, at);
+    out.extend_from_slice(&row(key));
+    out
+}
+
+fn expiry_from(partition: PartitionId, at: Wall) -> Vec<u8> {
+    let mut out = vec![EXPIRY];
+    push_partition(&mut out, partition);
+    out.extend_from_slice(&at.0.to_be_bytes());
+    out
+}
+
+/// Such notes of a partition, up to a time.
+pub(super) fn expiry_span(partition: PartitionId, upto: Wall) -> Span {
+    Span {
+        from: expiry_from(partition, Wall(0)),
+        to: after_prefix(&expiry_from(partition, upto)),
+    }
+}
+
+/// When, and which row.
+pub(super) fn parse_expiry(bytes: &[u8]) -> Option<(Wall, RowKey)> {
+    let (at, name) = bytes.get(7..)?.split_first_chunk::<8>()?;
+    Some((Wall(u64::from_be_bytes(*at)), parse_row(name)?))
+}
+
+/// The stored name of a note that an operation was applied more than once.
+pub(super) fn repeated(key: &RowKey) -> Vec<u8> {
+    let mut out = vec![REPEATED];
+    out.extend_from_slice(&row(key));
+    out
+}
+
+/// Such notes of a key whose subkeys begin with these bytes.
+pub(super) fn repeated_span(key: &RowKey, prefix: &[u8]) -> Span {
+    Span::prefix(repeated(&RowKey {
+        subkey: Bytes::copy_from_slice(prefix),
+        ..key.clone()
+    }))
+}
+
+/// The row of such a note.
+pub(super) fn parse_repeated(bytes: &[u8]) -> Option<RowKey> {
+    parse_row(bytes.get(1..)?)
+}
+
+/// The stored name of a sweep that is not done, by the row of the clear.
+pub(super) fn sweep(partition: PartitionId, clear: &RowKey) -> Vec<u8> {
+    let mut out = vec![SWEEP];
+    push_partition(&mut out, partition);
+    out.extend_from_slice(&row(clear));
+    out
+}
+
+/// All sweeps of a partition that are not done.
+pub(super) fn sweep_span(partition: PartitionId) -> Span {
+    let mut out = vec![SWEEP];
+    push_partition(&mut out, partition);
+    Span::prefix(out)
+}
+
+/// The row of the clear.
+pub(super) fn parse_sweep(bytes: &[u8]) -> Option<RowKey> {
+    parse_row(bytes.get(7..)?)
+}
+
 fn numbered(
     name: fn(PartitionId, Actor, u64) -> Vec<u8>,
     partition: PartitionId,
@@ -199,6 +321,15 @@ fn numbered(
 pub(super) fn parse_number(bytes: &[u8]) -> Option<u64> {
     let (_, n) = bytes.split_last_chunk::<8>()?;
     Some(u64::from_be_bytes(*n))
+}
+
+/// The change at the end of the stored name of a log entry or grave.
+pub(super) fn parse_dot(bytes: &[u8]) -> Option<Dot> {
+    let (rest, n) = bytes.split_last_chunk::<8>()?;
+    Some(Dot {
+        actor: parse_actor(rest)?,
+        n: u64::from_be_bytes(*n),
+    })
 }
 
 /// The stored name of a partition's own record.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use crate::digest::Tree;
-use crate::model::PartitionId;
+use crate::model::{PartitionId, Row, RowKey};
 
 use super::door::OpenOptions;
 use super::engine::{Snapshot, Space};
@@ -58,16 +58,11 @@ fn is_empty<S: Snapshot>(snapshot: &S) -> Result<bool, Error> {
     Ok(is_empty)
 }
 
-/// The same life after a clean stop; otherwise a later one.
-pub(super) fn next_life(
-    known: Option<LifeForm>,
-    was_clean: bool,
-    options: &OpenOptions,
-) -> LifeForm {
+/// A life later than the one before: whichever copy of a disk is started, no number is given twice.
+pub(super) fn next_life(known: Option<LifeForm>, options: &OpenOptions) -> LifeForm {
     let millis = (options.wall.0 / 1000) & ((1 << 44) - 1);
     let fresh = (millis << 20) | (options.chance & ((1 << 20) - 1));
     let incarnation = match known {
-        Some(life) if was_clean => life.incarnation,
         Some(life) => fresh.max(life.incarnation.saturating_add(1)),
         None => fresh,
     };
@@ -101,12 +96,20 @@ pub(super) fn load_batch_sequence<S: Snapshot>(snapshot: &S) -> Result<u64, Erro
 pub(super) fn load_partition<S: Snapshot>(
     snapshot: &S,
     partition: PartitionId,
+    count: u16,
 ) -> Result<PublishedPartition, Error> {
     let mut known = Partition::default();
     let key = keys::partition(partition);
     if let Some(value) = snapshot.get(Space::Meta, &key)? {
         let form: PartitionForm = form::open(Space::Meta, &key, &value)?;
         known.is_serving = form.is_serving;
+        known.retired = form.retired;
+    }
+    let key = keys::row(&RowKey::of_expiry(partition, count));
+    if let Some(value) = snapshot.get(Space::Rows, &key)?
+        && let Row::Expiry(expiry) = form::open_row(&key, &value)?.row
+    {
+        known.cut = expiry.upto;
     }
     for_each(
         snapshot,

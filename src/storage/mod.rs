@@ -9,25 +9,35 @@
 //! that of the rows in the last batch (the door).
 
 mod append;
+mod clear;
+mod collect;
+mod collection;
+mod conflict;
+mod counter;
 mod door;
 mod engine;
 mod error;
+mod expiry;
 mod fjall;
 mod form;
 mod keys;
 mod load;
 mod memory;
+mod merge;
 mod partition;
 mod published;
 mod queue;
+mod raise;
 mod reader;
 mod rows;
+mod select;
 mod stage;
 mod stats;
 mod store;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod write;
 mod writer;
 
 pub use door::{Door, OpenOptions, Opened};

@@ -1,10 +1,12 @@
-//! What the door keeps in memory of each partition: marks of every actor's log.
+//! What the door keeps in memory of each partition: marks of every actor's log, and what it knows of the whole.
 
 use std::collections::BTreeMap;
 
-use crate::model::{Actor, PartitionId, PartitionState, Position, Reach};
+use crate::model::{
+    Actor, Context, Dot, Incarnation, NodeId, PartitionId, PartitionState, Position, Reach, Wall,
+};
 
-use super::form::MarksForm;
+use super::form::{MarksForm, PartitionForm};
 
 /// An actor's log in one partition.
 /// Invariant: `swept <= trimmed <= applied`, and entries above `trimmed` that rows name are in the log.
@@ -50,12 +52,40 @@ impl From<Marks> for MarksForm {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Partition {
     pub(super) is_serving: bool,
+    /// Actors that are retired are not among them.
     pub(super) logs: BTreeMap<Actor, Marks>,
+    /// See [`Position::retired`].
+    pub(super) retired: BTreeMap<NodeId, Incarnation>,
+    /// Up to when rows have expired: what the row of the partition says.
+    pub(super) cut: Wall,
+    /// What was collected since the start: every replica has it, and everything that was written beside it.
+    pub(super) collected: Context,
+    /// What was retired when something was collected last.
+    pub(super) retired_before: BTreeMap<NodeId, Incarnation>,
 }
 
 impl Partition {
+    pub(super) fn has_retired(&self, actor: Actor) -> bool {
+        let upto = self.retired.get(&actor.node);
+        upto.is_some_and(|upto| actor.incarnation <= *upto)
+    }
+
+    /// The marks of an actor's log; if it is retired, all of it was here and is gone.
     pub(super) fn marks(&self, actor: Actor) -> Marks {
+        if self.has_retired(actor) {
+            return Marks {
+                reach: Reach::ALL,
+                trimmed: u64::MAX,
+                swept: u64::MAX,
+                bytes: 0,
+            };
+        }
         self.logs.get(&actor).copied().unwrap_or_default()
+    }
+
+    /// Whether the change of this dot, or something newer of its row, is certainly in the rows.
+    pub(super) fn covers(&self, dot: Dot) -> bool {
+        dot.n <= self.marks(dot.actor).reach.complete
     }
 
     pub(super) fn position(&self) -> Position {
@@ -64,7 +94,14 @@ impl Partition {
             reaches: reaches
                 .map(|(actor, marks)| (*actor, marks.reach))
                 .collect(),
-            retired: BTreeMap::new(),
+            retired: self.retired.clone(),
+        }
+    }
+
+    pub(super) fn form(&self) -> PartitionForm {
+        PartitionForm {
+            is_serving: self.is_serving,
+            retired: self.retired.clone(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::{Bound, ControlFlow};
 use crate::digest::{Tree, leaf_of, row_hash};
 use crate::model::{
     Answer, DIGEST_LEAVES, DigestNode, LogItem, LogPage, LogQuery, PartitionId, Position, Row,
-    RowKey,
+    RowKey, Wanted,
 };
 
 use super::Error;
@@ -15,18 +15,19 @@ use super::keys::{self, Span};
 use super::load::{for_each, load_tree};
 use super::partition::{Marks, Partition};
 use super::published::Shared;
+use super::select::load_seen;
 
 /// Log entries whose rows are looked up for one page, also if few of them are still there.
 const ENTRIES_MAX: usize = 4096;
 
 /// Rows that one page of a listing or scan looks at, tombstones included.
-const ROWS_MAX: usize = 8192;
+pub(super) const ROWS_MAX: usize = 8192;
 
 /// A way to ask a store; clones are cheap, and each answer is of one committed state.
 #[derive(Debug)]
 pub struct Reader<S> {
     shared: Shared<S>,
-    partition_count: u16,
+    pub(super) partition_count: u16,
 }
 
 impl<S> Clone for Reader<S> {
@@ -40,7 +41,7 @@ impl<S> Clone for Reader<S> {
 
 /// Why a question cannot be answered.
 #[derive(Clone, Copy, Debug)]
-struct Unreadable(&'static str);
+pub(super) struct Unreadable(pub(super) &'static str);
 
 const NOT_HERE: Unreadable = Unreadable("this node does not hold the partition");
 
@@ -78,14 +79,25 @@ impl<S: Snapshot> Reader<S> {
             } => self.leaves(*partition, (*first, *last), after.as_ref(), *rows_max),
             Query::Scan {
                 partition,
+                wanted,
                 after,
                 rows_max,
                 bytes_max,
-                ..
-            } => self.scan(*partition, after.as_ref(), *rows_max, *bytes_max),
-            Query::Select(_) | Query::Count { .. } | Query::Graves { .. } => {
-                Err(Unreadable("not built yet"))
+            } => {
+                let limits = (*rows_max, *bytes_max);
+                self.scan(*partition, *wanted, after.as_ref(), limits)
             }
+            Query::Select(selection) => self.select(selection),
+            Query::Count {
+                key,
+                collection,
+                now,
+            } => self.count(key, *collection, *now),
+            Query::Graves {
+                partition,
+                after,
+                rows_max,
+            } => self.graves(*partition, after.as_ref(), *rows_max),
         };
         answer.unwrap_or_else(|Unreadable(reason)| Answer::Unreadable { reason })
     }
@@ -139,7 +151,7 @@ impl<S: Snapshot> Reader<S> {
         let snapshot = self.shared.read().snapshot.clone();
         let span = keys::partition_rows(partition, self.partition_count);
         for_each(&snapshot, Space::Rows, &span, |key, value| {
-            let (key, stored) = open_row(key, value)?;
+            let (key, stored) = form::open_named_row(key, value)?;
             visit(key, stored.row);
             Ok(())
         })
@@ -149,7 +161,7 @@ impl<S: Snapshot> Reader<S> {
         let mut tree = Tree::new();
         let span = keys::partition_rows(partition, self.partition_count);
         for_each(snapshot, Space::Rows, &span, |key, value| {
-            let (key, stored) = open_row(key, value)?;
+            let (key, stored) = form::open_named_row(key, value)?;
             tree.add(
                 leaf_of(&key, self.partition_count),
                 row_hash(&key, &stored.row),
@@ -160,7 +172,7 @@ impl<S: Snapshot> Reader<S> {
     }
 
     /// A snapshot, and what goes with it of a partition.
-    fn view<T>(
+    pub(super) fn view<T>(
         &self,
         partition: PartitionId,
         take: impl FnOnce(&Partition) -> T,
@@ -182,7 +194,8 @@ impl<S: Snapshot> Reader<S> {
             }
             published.snapshot.clone()
         };
-        let found: Result<Vec<_>, Error> = rows.iter().map(|key| load(&snapshot, key)).collect();
+        let found: Result<Vec<_>, Error> =
+            rows.iter().map(|key| load_seen(&snapshot, key)).collect();
         Ok(Answer::Rows(found?))
     }
 
@@ -199,7 +212,7 @@ impl<S: Snapshot> Reader<S> {
         let mut visit = |key: &[u8], value: &[u8]| -> Result<bool, Error> {
             let n = keys::parse_number(key).unwrap_or(0);
             let name: NameForm = form::open(Space::Log, key, value)?;
-            let key = name.into_key(query.partition);
+            let key = name.into_key(query.partition, self.partition_count);
             if let Some(row) = load(&snapshot, &key)? {
                 let item = LogItem { n, key, row };
                 bytes += item.size();
@@ -283,9 +296,9 @@ impl<S: Snapshot> Reader<S> {
     fn scan(
         &self,
         partition: PartitionId,
+        wanted: Wanted,
         after: Option<&RowKey>,
-        rows_max: usize,
-        bytes_max: usize,
+        (rows_max, bytes_max): (usize, usize),
     ) -> Result<Answer, Unreadable> {
         let (snapshot, ()) = self.view(partition, |_| ())?;
         let span = keys::partition_rows(partition, self.partition_count);
@@ -295,7 +308,7 @@ impl<S: Snapshot> Reader<S> {
         visit_rows(&snapshot, &span, after, |key, stored| {
             looked_at += 1;
             let last = key.clone();
-            if !stored.row.is_tombstone() {
+            if is_wanted(&key, &stored.row, wanted) {
                 bytes += key.size() + stored.row.size();
                 rows.push((key, stored.row));
             }
@@ -311,15 +324,16 @@ impl<S: Snapshot> Reader<S> {
     }
 }
 
-fn open_row(key: &[u8], value: &[u8]) -> Result<(RowKey, StoredRow), Error> {
-    let stored = form::open_row(key, value)?;
-    let key = keys::parse_row(key).ok_or(Error::Corrupt {
-        what: "the name of a row is damaged",
-    })?;
-    Ok((key, stored))
+/// Whether a listing shows this row.
+fn is_wanted(key: &RowKey, row: &Row, wanted: Wanted) -> bool {
+    let is_kind = match wanted {
+        Wanted::Values => key.subkey.is_empty() && !key.key.is_empty(),
+        Wanted::Conflicts => matches!(row, Row::Conflict(_)),
+    };
+    is_kind && !row.is_tombstone()
 }
 
-fn load<S: Snapshot>(snapshot: &S, key: &RowKey) -> Result<Option<Row>, Error> {
+pub(super) fn load<S: Snapshot>(snapshot: &S, key: &RowKey) -> Result<Option<Row>, Error> {
     let stored = keys::row(key);
     let Some(value) = snapshot.get(Space::Rows, &stored)? else {
         return Ok(None);
@@ -349,7 +363,7 @@ fn visit_rows<S: Snapshot>(
         Space::Rows,
         start,
         span.end(),
-        &mut |key, value| match open_row(key, &value) {
+        &mut |key, value| match form::open_named_row(key, &value) {
             Ok((key, stored)) => visit(key, stored),
             Err(error) => {
                 outcome = Err(error);
@@ -358,4 +372,16 @@ fn visit_rows<S: Snapshot>(
         },
     )?;
     outcome
+}
+
+/// Visits the rows of a range in order.
+pub(super) fn visit_span<S: Snapshot>(
+    snapshot: &S,
+    span: &Span,
+    mut visit: impl FnMut(RowKey, Row) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    if span.is_void() {
+        return Ok(());
+    }
+    visit_rows(snapshot, span, None, |key, stored| visit(key, stored.row))
 }

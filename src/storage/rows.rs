@@ -28,6 +28,9 @@ impl<E: Engine> Door<E> {
         let Some(known) = self.partitions.get_mut(&partition) else {
             return;
         };
+        if known.has_retired(actor) {
+            return;
+        }
         let marks = known.logs.entry(actor).or_default();
         let before = *marks;
         change(marks);
@@ -66,17 +69,24 @@ impl<E: Engine> Door<E> {
         Ok(Some(row))
     }
 
-    /// Replaces a row, and with it its grave and its share in the digest.
+    /// Replaces a row, and with it all that names it but log entries: its grave, its place among rows that expire
+    /// and among operations that were repeated, and its share in the digest. What has expired at the partition's
+    /// cut is taken away first.
     pub(super) fn store(
         &mut self,
         partition: PartitionId,
         key: &RowKey,
         old: Option<&StoredRow>,
-        new: Option<StoredRow>,
+        mut new: Option<StoredRow>,
     ) -> Result<(), Error> {
+        if let Some(new) = &mut new {
+            new.row.expire(self.cut(partition));
+        }
         let old_row = old.map(|old| &old.row);
         let new_row = new.as_ref().map(|new| &new.row);
         self.change_grave(partition, key, old_row, new_row)?;
+        self.change_expiry(partition, key, old_row, new_row)?;
+        self.change_repeated(key, old_row, new_row)?;
         let share = |row: Option<&Row>| row.map_or(0, |row| row_hash(key, row));
         let delta = share(new_row).wrapping_sub(share(old_row));
         if delta != 0 {
@@ -124,7 +134,7 @@ impl<E: Engine> Door<E> {
     ) -> Result<(), Error> {
         let grave = |row: Option<&Row>| {
             row.filter(|row| row.is_tombstone())
-                .map(|row| row.summary().dot)
+                .map(|row| row.stamp().dot)
         };
         let (old, new) = (grave(old), grave(new));
         if old == new {
@@ -138,6 +148,29 @@ impl<E: Engine> Door<E> {
             let stored = keys::grave(partition, dot.actor, dot.n);
             let value = form::seal(Space::Meta, &stored, &NameForm::of(key))?;
             self.staged.put(Space::Meta, stored, value);
+        }
+        Ok(())
+    }
+
+    /// Notes operations that were applied more than once, so that a counter finds them without reading all.
+    fn change_repeated(
+        &mut self,
+        key: &RowKey,
+        old: Option<&Row>,
+        new: Option<&Row>,
+    ) -> Result<(), Error> {
+        let is_repeated =
+            |row: Option<&Row>| matches!(row, Some(Row::Once(once)) if once.is_repeated());
+        let (old, new) = (is_repeated(old), is_repeated(new));
+        if old == new {
+            return Ok(());
+        }
+        let stored = keys::repeated(key);
+        if new {
+            let value = form::seal(Space::Meta, &stored, &())?;
+            self.staged.put(Space::Meta, stored, value);
+        } else {
+            self.staged.remove(Space::Meta, stored);
         }
         Ok(())
     }

@@ -1,22 +1,20 @@
-//! Taking away: log entries that nobody needs, and tombstones that everybody has. The work of one change is bounded;
-//! what is left over goes with the next.
+//! Taking away log entries that nobody needs. The work of one change is bounded; what is left over goes with the
+//! next.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use crate::model::{Actor, Dot, Effect, PartitionId};
+use crate::model::{Actor, Effect, PartitionId};
 
 use super::engine::{Engine, Snapshot, Space};
-use super::form::{self, NameForm};
 use super::keys::{self, Span};
 use super::rows::entry_bytes;
 use super::stage::NOT_HERE;
 use super::{Door, Error};
 
-/// Entries or graves that one change takes away at most, so that a batch stays short.
-const SWEPT_MAX: usize = 10_000;
+/// Entries that one change takes away at most, so that a batch stays short.
+pub(super) const SWEPT_MAX: usize = 10_000;
 
 /// No entry is shorter: name, version and checksum, lengths of key and subkey.
 const ENTRY_BYTES_MIN: u64 = 37;
@@ -95,60 +93,17 @@ impl<E: Engine> Door<E> {
         Ok(())
     }
 
-    /// Removes tombstones that every replica has. The floor is clamped to what is complete here: nobody
-    /// may know better than we do what we have.
-    pub(super) fn collect(
-        &mut self,
-        partition: PartitionId,
-        floor: &BTreeMap<Actor, u64>,
-    ) -> Result<Effect, Error> {
-        if !self.partitions.contains_key(&partition) {
-            return Ok(Effect::Refused { reason: NOT_HERE });
-        }
-        let mut left = SWEPT_MAX;
-        for (actor, upto) in floor {
-            let upto = (*upto).min(self.marks(partition, *actor).reach.complete);
-            let span = keys::grave_span(partition, *actor, 0, upto);
-            let graves = self.list(Space::Meta, &span, left)?;
-            left = left.saturating_sub(graves.len());
-            for (stored, value) in graves {
-                self.open_grave(partition, *actor, stored, &value)?;
-            }
-            if left == 0 {
-                break;
-            }
-        }
-        Ok(Effect::Done)
-    }
-
-    fn open_grave(
-        &mut self,
-        partition: PartitionId,
-        actor: Actor,
-        stored: Vec<u8>,
-        value: &[u8],
-    ) -> Result<(), Error> {
-        let name: NameForm = form::open(Space::Meta, &stored, value)?;
-        let key = name.into_key(partition);
-        let dot = keys::parse_number(&stored).map(|n| Dot { actor, n });
-        let old = self.load(&key)?;
-        match old.filter(|old| old.row.is_tombstone() && Some(old.row.summary().dot) == dot) {
-            Some(old) => self.remove(partition, &key, &old),
-            None => {
-                self.staged.remove(Space::Meta, stored);
-                Ok(())
-            }
-        }
-    }
-
     /// The first records of a range, as staged.
-    fn list(
+    pub(super) fn list(
         &self,
         space: Space,
         span: &Span,
         count_max: usize,
     ) -> Result<Vec<(Vec<u8>, Bytes)>, Error> {
         if count_max == 0 {
+            return Ok(Vec::new());
+        }
+        if span.is_void() {
             return Ok(Vec::new());
         }
         let staged = self.staged.ops(space);

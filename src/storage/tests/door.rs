@@ -23,13 +23,14 @@ fn a_new_disk_gives_a_new_actor_and_nothing_serves() {
 }
 
 #[test]
-fn only_a_clean_stop_keeps_the_incarnation_and_only_once() {
+fn every_start_takes_a_new_incarnation_and_says_whether_the_stop_was_clean() {
     let disk = MemoryDisk::new();
     let (door, first) = open(&disk, 1);
     door.close().unwrap();
+    let copy = disk.copy();
     let (door, second) = open(&disk, 1);
     assert!(second.was_clean && !second.is_new);
-    assert_eq!(second.actor, first.actor);
+    assert!(second.actor > first.actor);
     drop(door);
     let (door, third) = open(&disk, 1);
     assert!(!third.was_clean);
@@ -42,6 +43,15 @@ fn only_a_clean_stop_keeps_the_incarnation_and_only_once() {
     };
     let (_, fourth) = Door::open(disk.engine(), early).unwrap();
     assert!(fourth.actor > third.actor);
+    let (_, elsewhere) = Door::open(
+        copy.engine(),
+        OpenOptions {
+            chance: 6,
+            ..options(1)
+        },
+    )
+    .unwrap();
+    assert!(elsewhere.actor > first.actor);
 }
 
 #[test]
@@ -179,11 +189,12 @@ fn sizes_and_strangers_are_refused_at_the_door() {
     let mut door = fresh(1);
     let refused =
         |door: &mut Door<_>, change| matches!(apply(door, change), Effect::Refused { .. });
-    assert!(refused(&mut door, put("", "v")));
-    assert!(refused(&mut door, put(&"k".repeat((8 << 10) + 1), "v")));
-    assert!(!refused(&mut door, put(&"k".repeat(8 << 10), "v")));
-    assert!(refused(&mut door, put("k", &"v".repeat((1 << 20) + 1))));
-    assert!(!refused(&mut door, put("k", &"v".repeat(1 << 20))));
+    let size = Effect::Denied(crate::model::Denial::Size);
+    assert_eq!(apply(&mut door, put("", "v")), size);
+    assert_eq!(apply(&mut door, put(&"k".repeat((8 << 10) + 1), "v")), size);
+    assert_ne!(apply(&mut door, put(&"k".repeat(8 << 10), "v")), size);
+    assert_eq!(apply(&mut door, put("k", &"v".repeat((1 << 20) + 1))), size);
+    assert_ne!(apply(&mut door, put("k", &"v".repeat(1 << 20))), size);
     let misplaced = RowKey {
         token: Token(1),
         ..key("k")
@@ -294,7 +305,9 @@ fn repair_merges_and_is_not_logged() {
     assert_eq!(
         effect,
         Effect::Repaired {
-            summary: Some(newer.row.summary())
+            summary: Some(newer.row.summary()),
+            written: Vec::new(),
+            lost: BTreeMap::new(),
         }
     );
     let effect = apply(
@@ -307,7 +320,9 @@ fn repair_merges_and_is_not_logged() {
     assert_eq!(
         effect,
         Effect::Repaired {
-            summary: Some(newer.row.summary())
+            summary: Some(newer.row.summary()),
+            written: Vec::new(),
+            lost: BTreeMap::new(),
         }
     );
     assert_eq!((roots(&a), dump(&a)), (roots(&b), dump(&b)));
@@ -369,7 +384,7 @@ fn what_is_deleted_and_collected_does_not_come_back() {
             row: old.row,
         },
     );
-    assert_eq!(effect, Effect::Repaired { summary: None });
+    assert!(matches!(effect, Effect::Repaired { summary: None, .. }));
     assert_eq!(row(&b, "k"), None);
 }
 

@@ -99,7 +99,15 @@ fn records() -> Vec<(&'static str, Vec<u8>, Bytes)> {
     let value = seal(Space::Meta, &marks, &form).unwrap();
     records.push(("marks", marks, value));
     let own = keys::partition(partition());
-    let value = seal(Space::Meta, &own, &PartitionForm { is_serving: true }).unwrap();
+    let value = seal(
+        Space::Meta,
+        &own,
+        &PartitionForm {
+            is_serving: true,
+            retired: std::collections::BTreeMap::from([(NodeId(5), Incarnation(300))]),
+        },
+    )
+    .unwrap();
     records.push(("partition", own, value));
     let leaf = keys::leaf(partition(), 4095);
     let value = seal(Space::Meta, &leaf, &(u128::MAX - 5)).unwrap();

@@ -38,6 +38,7 @@ pub(super) fn options(node: u32) -> OpenOptions {
             .collect(),
         partition_count: COUNT,
         limits: Limits::default(),
+        conflicts_kept: BTreeMap::new(),
         wall: WALL,
         chance: 5,
     }

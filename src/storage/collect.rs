@@ -1,0 +1,114 @@
+//! Taking away tombstones that every replica has.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Actor, Context, Dot, Effect, Part, PartitionId, Row, RowKey, once_prefix};
+
+use super::engine::{Engine, Space};
+use super::form::{self, NameForm};
+use super::keys;
+use super::stage::NOT_HERE;
+use super::sweep::SWEPT_MAX;
+use super::{Door, Error};
+
+impl<E: Engine> Door<E> {
+    /// Removes tombstones that every replica has. The floor is clamped to what is complete here: nobody
+    /// may know better than we do what we have.
+    ///
+    /// Retired actors are not in the floor. All that they did is everywhere, but what others wrote beside it may
+    /// still be on its way: so they count only if they were retired when something was collected before, since
+    /// a floor takes two rounds of telling.
+    pub(super) fn collect(
+        &mut self,
+        partition: PartitionId,
+        floor: &BTreeMap<Actor, u64>,
+    ) -> Result<Effect, Error> {
+        let Some(known) = self.partitions.get_mut(&partition) else {
+            return Ok(Effect::Refused { reason: NOT_HERE });
+        };
+        let before = std::mem::replace(&mut known.retired_before, known.retired.clone());
+        let seen = floor
+            .iter()
+            .filter(|(actor, _)| !known.has_retired(**actor));
+        let clamp =
+            |(actor, n): (&Actor, &u64)| (*actor, known.marks(*actor).reach.complete.min(*n));
+        let upto = Context {
+            seen: seen.map(clamp).filter(|(_, n)| *n > 0).collect(),
+            retired: before,
+        };
+        known.collected.join(&upto);
+
+        let numbered = upto.seen.iter();
+        let numbered = numbered.map(|(actor, n)| keys::grave_span(partition, *actor, 0, *n));
+        let retired = upto.retired.iter();
+        let retired =
+            retired.map(|(node, upto)| keys::retired_graves_span(partition, *node, *upto));
+        let mut left = SWEPT_MAX;
+        for span in numbered.chain(retired) {
+            let graves = self.list(Space::Meta, &span, left)?;
+            left = left.saturating_sub(graves.len());
+            for (stored, value) in graves {
+                self.open_grave(partition, &upto, stored, &value)?;
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(Effect::Done)
+    }
+
+    fn open_grave(
+        &mut self,
+        partition: PartitionId,
+        floor: &Context,
+        stored: Vec<u8>,
+        value: &[u8],
+    ) -> Result<(), Error> {
+        let name: NameForm = form::open(Space::Meta, &stored, value)?;
+        let key = name.into_key(partition, self.partition_count);
+        let dot = keys::parse_dot(&stored);
+        let old = self.load(&key)?;
+        match old.filter(|old| old.row.is_tombstone() && Some(old.row.stamp().dot) == dot) {
+            Some(old) if self.may_go(partition, floor, &key, &old.row)? => {
+                self.remove(partition, &key, &old)
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.staged.remove(Space::Meta, stored);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the floor has all that a tombstone stands for, so that nothing can come that only it would stop.
+    fn may_go(
+        &self,
+        partition: PartitionId,
+        floor: &Context,
+        key: &RowKey,
+        row: &Row,
+    ) -> Result<bool, Error> {
+        if !row.dots().into_iter().all(|dot| floor.covers(dot)) {
+            return Ok(false);
+        }
+        Ok(match row {
+            Row::Register(_) | Row::Conflict(_) | Row::Once(_) => true,
+            Row::Siblings(row) => floor.includes(&row.context()),
+            Row::Clear(clear) => {
+                let sweep = keys::sweep(partition, key);
+                floor.includes(&clear.cleared) && self.get(Space::Meta, &sweep)?.is_none()
+            }
+            Row::Share(share) => match key.part() {
+                Some(Part::Share(place, actor)) => {
+                    // An operation that was applied twice is told from one by what its shares were reset to.
+                    let repeated = keys::repeated_span(key, &once_prefix(&place));
+                    let n = share.own.n;
+                    floor.covers(Dot { actor, n })
+                        && self.list(Space::Meta, &repeated, 1)?.is_empty()
+                }
+                _ => false,
+            },
+            Row::Expiry(_) => false,
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! Writes of counters: a share of this actor, a row for an operation id, and resets of all shares.
+
+use crate::model::{
+    Denial, Once, OpId, Part, Place, Row, RowKey, Share, Stamp, Tally, Timestamp, Wall,
+    share_prefix,
+};
+
+use super::engine::{Engine, Space};
+use super::form;
+use super::keys;
+use super::write::{Own, Plan, Stop};
+use super::{Door, Error};
+
+/// Shares that one write may reset.
+const RESETS_MAX: usize = 65_536;
+
+impl<E: Engine> Door<E> {
+    pub(super) fn plan_add(
+        &mut self,
+        plan: &mut Plan<'_>,
+        place: &Place,
+        delta: i64,
+        id: Option<OpId>,
+    ) -> Result<(), Stop> {
+        if let Some(id) = id
+            && !self.plan_once(plan, place, delta, id)?
+        {
+            return Ok(());
+        }
+        let key = plan.write.key.with(&Part::Share(place.clone(), self.actor));
+        let old = self.load(&key)?;
+        let mut share = match old.as_ref().map(|old| &old.row) {
+            Some(Row::Share(share)) => share.clone(),
+            Some(_) | None => Share {
+                stamp: NONE,
+                own: Tally::default(),
+                reset: Tally::default(),
+            },
+        };
+        share.stamp = self.plan_stamp(plan, old.as_ref().map(|old| &old.row))?;
+        let n = share.stamp.dot.n;
+        share.own = if share.is_reset() {
+            Tally {
+                n,
+                since: n,
+                sum: delta,
+            }
+        } else {
+            let sum = share.own.sum.checked_add(delta);
+            let sum = sum.ok_or(Denial::CounterRange)?;
+            Tally {
+                n,
+                since: share.own.since,
+                sum,
+            }
+        };
+        let row = Row::Share(share);
+        plan.rows.push(Own { key, old, row });
+        Ok(())
+    }
+
+    /// Plans the row of an operation id, which comes before the share; false if the id is known.
+    fn plan_once(
+        &mut self,
+        plan: &mut Plan<'_>,
+        place: &Place,
+        delta: i64,
+        id: OpId,
+    ) -> Result<bool, Stop> {
+        let key = plan.write.key.with(&Part::Once(place.clone(), id));
+        if self.load(&key)?.is_some() {
+            return Ok(false);
+        }
+        let stamp = self.plan_stamp(plan, None)?;
+        let window = self.limits.operation_window.as_micros();
+        let window = u64::try_from(window).unwrap_or(u64::MAX);
+        let once = Once {
+            stamp,
+            applied: [(stamp.dot, delta)].into(),
+            expires: Wall(plan.wall.0.saturating_add(window)),
+            is_spent: false,
+        };
+        plan.rows.push(Own {
+            key,
+            old: None,
+            row: Row::Once(once),
+        });
+        Ok(true)
+    }
+
+    pub(super) fn plan_reset(&mut self, plan: &mut Plan<'_>, place: &Place) -> Result<(), Stop> {
+        self.plan_resets(plan, &share_prefix(place))
+    }
+
+    /// Plans to reset every share whose subkey begins so, as far as it is known here.
+    pub(super) fn plan_resets(&mut self, plan: &mut Plan<'_>, prefix: &[u8]) -> Result<(), Stop> {
+        let shares = self.parts(&plan.write.key, prefix, RESETS_MAX + 1)?;
+        if shares.len() > RESETS_MAX {
+            return Err(Denial::Parts.into());
+        }
+        for key in shares {
+            let Some(old) = self.load(&key)? else {
+                continue;
+            };
+            let Row::Share(share) = &old.row else {
+                continue;
+            };
+            if share.is_reset() {
+                continue;
+            }
+            let stamp = self.plan_stamp(plan, Some(&old.row))?;
+            let row = Row::Share(Share {
+                stamp,
+                own: share.own,
+                reset: share.own,
+            });
+            let old = Some(old);
+            plan.rows.push(Own { key, old, row });
+        }
+        Ok(())
+    }
+
+    /// The names of the first rows of a key whose subkeys begin so, as staged.
+    pub(super) fn parts(
+        &self,
+        key: &RowKey,
+        prefix: &[u8],
+        count_max: usize,
+    ) -> Result<Vec<RowKey>, Error> {
+        let found = self.list(Space::Rows, &keys::parts(key, prefix), count_max)?;
+        found
+            .iter()
+            .map(|(stored, value)| Ok(form::open_named_row(stored, value)?.0))
+            .collect()
+    }
+}
+
+const NONE: Stamp = Stamp {
+    timestamp: Timestamp::ZERO,
+    dot: crate::model::Dot::NONE,
+};
