@@ -4,17 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Actor, Change, Limits, NodeId, PartitionId, Position, Query, RegionId, RowKey};
+use crate::model::{
+    Actor, Change, Limits, NodeId, PartitionId, Position, Query, RegionId, RowKey, Ticket, Wall,
+};
 use crate::placement::Placement;
 
-use super::machine::{Config, Now, Output, Report, RequestId};
 use super::message::{Append, Lane, Message, Outcome};
 use super::peers::Peers;
 use super::reconcile::Half;
 use super::replica::Replica;
 use super::sender::StreamId;
+use super::step::{Config, Now, Output, Report, RequestId};
 use super::timers::Timers;
-use crate::model::Ticket;
 
 /// Who asked for an operation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -43,6 +44,12 @@ pub(super) enum Purpose {
     Read(u64),
     /// This node's own part of a read's repair.
     ReadRepair(u64),
+    /// This node's own part of a read of several rows.
+    Select(u64),
+    /// This node's own part of its repair.
+    SelectRepair(u64),
+    /// The members of a collection are counted for somebody.
+    Count(Origin),
     /// A page of rows for a listing.
     List(u64),
     /// A page of log for a stream.
@@ -54,6 +61,8 @@ pub(super) enum Purpose {
         whole: bool,
         lane: Lane,
     },
+    /// A peer reads several rows of a key here.
+    PeerSelect { peer: NodeId, id: u64, whole: bool },
     /// A peer repairs here; the last change of its message tells it.
     PeerRepair {
         peer: NodeId,
@@ -82,6 +91,11 @@ pub(super) enum Counter {
     WritesUnknown,
     WritesUnavailable,
     WritesRestamped,
+    WritesDenied,
+    ConditionsCrossed,
+    GatesWaited,
+    GatesForwarded,
+    GatesRefused,
     ReadsOk,
     ReadsRepaired,
     ReadsUnavailable,
@@ -106,6 +120,11 @@ impl Counter {
             Self::WritesUnknown => "writes_unknown_total",
             Self::WritesUnavailable => "writes_unavailable_total",
             Self::WritesRestamped => "writes_restamped_total",
+            Self::WritesDenied => "writes_denied_total",
+            Self::ConditionsCrossed => "conditions_crossed_total",
+            Self::GatesWaited => "gates_waited_total",
+            Self::GatesForwarded => "gates_forwarded_total",
+            Self::GatesRefused => "gates_refused_total",
             Self::ReadsOk => "reads_ok_total",
             Self::ReadsRepaired => "reads_repaired_total",
             Self::ReadsUnavailable => "reads_unavailable_total",
@@ -138,6 +157,12 @@ pub(super) struct Core {
     pub(super) timers: Timers,
     pub(super) tickets: BTreeMap<Ticket, Purpose>,
     pub(super) counters: BTreeMap<Counter, u64>,
+    /// The wall clock of the step that is under way.
+    pub(super) wall: Wall,
+    /// The greatest time up to which this node has said that its log is told; what it stamps later is above it.
+    pub(super) vouched: u64,
+    /// Own writes that the door has not decided on yet; each will be stamped above this time.
+    pub(super) at_door: BTreeMap<Ticket, u64>,
     next_id: u64,
 }
 
@@ -168,6 +193,9 @@ impl Core {
             timers: Timers::default(),
             tickets: BTreeMap::new(),
             counters: BTreeMap::new(),
+            wall: now.wall,
+            vouched: 0,
+            at_door: BTreeMap::new(),
             // Ids go on rising over restarts, so that a peer can tell a repeated question from a new one.
             next_id: now.wall.0,
         }
@@ -209,10 +237,27 @@ impl Core {
         }
     }
 
-    pub(super) fn change(&mut self, outputs: &mut Vec<Output>, purpose: Purpose, change: Change) {
+    /// Up to which time every own write is in the log, or was decided on by the door and is known here.
+    pub(super) fn vouchable(&self) -> u64 {
+        let before = self.wall.0.saturating_sub(1);
+        self.at_door.values().copied().fold(before, u64::min)
+    }
+
+    /// Remembers that a peer may be told a watermark now.
+    pub(super) fn vouch(&mut self) {
+        self.vouched = self.vouched.max(self.vouchable());
+    }
+
+    pub(super) fn change(
+        &mut self,
+        outputs: &mut Vec<Output>,
+        purpose: Purpose,
+        change: Change,
+    ) -> Ticket {
         let ticket = Ticket(self.id());
         self.tickets.insert(ticket, purpose);
         outputs.push(Output::Change { ticket, change });
+        ticket
     }
 
     pub(super) fn query(&mut self, outputs: &mut Vec<Output>, purpose: Purpose, query: Query) {

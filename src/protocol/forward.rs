@@ -2,27 +2,37 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::model::{Gate, Level, NodeId, PartitionId, Time};
+use crate::model::{NodeId, RegionId};
 
-use super::core::{Core, Counter, Origin, reply, send};
-use super::machine::{Now, Output};
+use super::core::{Core, Counter, reply, send};
 use super::message::{Lane, Message, Operation, Outcome, Request, Unavailable, Unknown};
+use super::operation::Accepted;
+use super::step::{Now, Output};
 use super::timers::Timer;
 
-/// An operation to be passed on.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) struct ForwardRequest {
-    pub(super) origin: Origin,
-    pub(super) partition: PartitionId,
-    pub(super) operation: Operation,
-    pub(super) level: Level,
-    pub(super) gate: Gate,
-    pub(super) deadline: Time,
+/// Why an operation is passed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Why {
+    /// It is for another replica of this region.
+    NotHere,
+    /// What it must have seen is not here: this region is asked.
+    Behind(RegionId),
+}
+
+impl Why {
+    /// What is said if nobody can take it.
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::NotHere => Outcome::Unavailable(Unavailable::Replicas),
+            Self::Behind(_) => Outcome::NotYet,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Passed {
-    request: ForwardRequest,
+    request: Accepted,
+    why: Why,
     to: NodeId,
     /// Replicas that could not take it.
     tried: Vec<NodeId>,
@@ -63,41 +73,42 @@ impl Forwards {
         self.0.len()
     }
 
-    /// Passes an operation on to the first replica of this region that is up; one that cannot take it says
-    /// so, and then the next is asked.
+    /// Passes an operation on to the first replica in line that is up, of this region or the one that is asked;
+    /// one that cannot take it says so, and then the next is asked.
     pub(super) fn start(
         &mut self,
         now: Now,
         core: &mut Core,
-        request: ForwardRequest,
+        why: Why,
+        request: Accepted,
         outputs: &mut Vec<Output>,
     ) {
         core.count(Counter::Forwarded, 1);
-        self.pass(now, core, request, Vec::new(), outputs);
+        self.pass(now, core, (why, request), Vec::new(), outputs);
     }
 
     fn pass(
         &mut self,
         now: Now,
         core: &mut Core,
-        request: ForwardRequest,
+        (why, request): (Why, Accepted),
         tried: Vec<NodeId>,
         outputs: &mut Vec<Output>,
     ) {
+        let region = match why {
+            Why::NotHere => core.region,
+            Why::Behind(region) => region,
+        };
         let line = core
             .placement
-            .replicas(request.partition, core.region)
+            .replicas(request.partition, region)
             .iter()
             .copied();
         let target = line
             .filter(|node| *node != core.me && !tried.contains(node))
             .find(|node| core.peers.is_up(*node));
         let Some(to) = target else {
-            reply(
-                outputs,
-                request.origin,
-                Outcome::Unavailable(Unavailable::Replicas),
-            );
+            reply(outputs, request.origin, why.outcome());
             return;
         };
         let id = core.id();
@@ -112,7 +123,13 @@ impl Forwards {
             },
             micros_left: u64::try_from(left.as_micros()).unwrap_or(u64::MAX),
         };
-        self.0.insert(id, Passed { request, to, tried });
+        let passed = Passed {
+            request,
+            why,
+            to,
+            tried,
+        };
+        self.0.insert(id, passed);
         send(outputs, to, Lane::Request, message);
     }
 
@@ -136,7 +153,8 @@ impl Forwards {
             .clear(passed.request.deadline, Timer::Forward(id));
         if outcome == Outcome::Unavailable(Unavailable::Replicas) {
             passed.tried.push(from);
-            self.pass(now, core, passed.request, passed.tried, outputs);
+            let again = (passed.why, passed.request);
+            self.pass(now, core, again, passed.tried, outputs);
         } else {
             reply(outputs, passed.request.origin, outcome);
         }

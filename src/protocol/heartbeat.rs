@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use crate::model::{Incarnation, NodeId, PartitionId, Position, Reach, Time};
 
 use super::core::{Core, send};
-use super::machine::{Now, Output};
 use super::message::{Heartbeat, Known, Lane, Message};
 use super::receiver::Receiver;
 use super::replica::Told;
 use super::sender::Sender;
+use super::step::{Now, Output};
 use super::timers::Timer;
 
 /// Every so many heartbeats all positions are told, hearsay included.
@@ -60,7 +60,8 @@ impl Heartbeats {
         core.timers.set(told.due, Timer::Heartbeat(peer));
         let known = known(core, told, peer, is_full);
         let wants = receiver.wants(core, peer);
-        let marks = sender.marks(now, core, peer);
+        core.vouch();
+        let marks = sender.marks(core, peer);
         let incarnation = core.actor.incarnation;
         let Some(state) = core.peers.get_mut(peer) else {
             return;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::model::{Answer, KeyspaceId, PartitionId, Query, Row, RowKey, Wanted};
 
 use super::core::{Core, Origin, Purpose, reply};
-use super::machine::Output;
 use super::message::{Outcome, Unavailable};
+use super::step::Output;
 
 /// A page of a listing, as it was asked for.
 #[derive(Clone, PartialEq, Debug)]

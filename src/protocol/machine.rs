@@ -1,237 +1,57 @@
 //! The machine of one node: what goes in, what comes out, and who gets it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::model::{
-    Actor, Answer, Change, Duration, Effect, Level, Limits, NodeId, PartitionId, PartitionState,
-    Query, Reach, RegionId, Row, RowKey, Ticket, Time, Wall, WriteOp,
+    Answer, Duration, Effect, NodeId, PartitionId, PartitionState, Query, Reach, RegionId, Ticket,
+    Time,
 };
-use crate::placement::Placement;
 
+use super::answer;
 use super::core::{Core, Origin, Purpose, reply, report, send};
-use super::forward::{ForwardRequest, Forwards, Seen};
+use super::forward::{Forwards, Seen};
+use super::gate::Gates;
 use super::heartbeat::{self, Heartbeats};
-use super::list::{ListRequest, Lists};
-use super::message::{
-    Ack, Heartbeat, Lane, Message, Operation, Outcome, Refusal, Request, Unavailable,
-};
+use super::list::Lists;
+use super::message::{Ack, Heartbeat, Lane, Message};
+use super::operation::Asked;
 use super::peers::Connection;
-use super::read::{ReadRequest, Reads};
+use super::read::Reads;
 use super::receiver::Receiver;
-use super::reconcile::{LEAF_ROWS_MAX, Reconciler, Told, is_reasonable, within};
+use super::reconcile::{LEAF_ROWS_MAX, Reconciler, Told};
 use super::replica::{self, Replica};
+use super::select::{self, Selects};
 use super::sender::Sender;
+use super::step::{Config, Input, Now, Output, Report};
 use super::timers::Timer;
 use super::upkeep;
-use super::view;
-use super::write::{WriteRequest, Writes};
+use super::view::{self, View};
+use super::wait::Waits;
+use super::write::Writes;
 
 /// The longest that an operation of a peer may be held, whatever it asks for.
 const FORWARD_MAX: Duration = Duration::from_mins(1);
 
-/// Names one request of a client of this node.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct RequestId(pub u64);
-
-/// The present, as the loop reads it once a step.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Now {
-    /// For deadlines.
-    pub time: Time,
-    /// For watermarks and lag.
-    pub wall: Wall,
-}
-
-/// What a machine is made of.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// This node.
-    pub node: NodeId,
-    /// This life of it.
-    pub actor: Actor,
-    /// Who holds what.
-    pub placement: Arc<Placement>,
-    /// The limits.
-    pub limits: Limits,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// Nothing but time.
-    Tick,
-    /// A client asks.
-    Request {
-        /// Its name, for the reply.
-        id: RequestId,
-        /// What it wants.
-        request: Request,
-        /// Until when.
-        deadline: Time,
-    },
-    /// A connection to a peer is up (again): what was in flight on an older one is lost.
-    Connected {
-        /// The peer.
-        peer: NodeId,
-    },
-    /// The connection to a peer is gone.
-    Disconnected {
-        /// The peer.
-        peer: NodeId,
-    },
-    /// A peer says something.
-    Message {
-        /// The peer, as its certificate names it.
-        from: NodeId,
-        /// What it says.
-        message: Message,
-    },
-    /// Changes were decided by the door, in this order, but are not yet on disk.
-    Staged(Vec<(Ticket, Effect)>),
-    /// The changes of these tickets are on disk.
-    Durable(Vec<Ticket>),
-    /// A query was answered.
-    Answered {
-        /// Which.
-        ticket: Ticket,
-        /// The answer.
-        answer: Answer,
-    },
-}
-
-/// What to do.
-#[derive(Clone, Debug)]
-pub enum Output {
-    /// Send a message; it may be dropped if the peer is not connected.
-    Send {
-        /// To whom.
-        to: NodeId,
-        /// On which stream.
-        lane: Lane,
-        /// What.
-        message: Message,
-    },
-    /// Give a change to the door; changes are staged in the order given.
-    Change {
-        /// Its name.
-        ticket: Ticket,
-        /// The change.
-        change: Change,
-    },
-    /// Ask the store.
-    Query {
-        /// Its name.
-        ticket: Ticket,
-        /// The question.
-        query: Query,
-    },
-    /// Answer a client.
-    Reply {
-        /// Which request.
-        id: RequestId,
-        /// How it ended.
-        outcome: Outcome,
-    },
-    /// Say something to the operator, once.
-    Report(Report),
-}
-
-/// Something that an operator should know; logged once, by the loop.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Report {
-    /// A peer is heard in both directions.
-    PeerUp(NodeId),
-    /// A peer is not heard any more.
-    PeerDown(NodeId),
-    /// A peer's timestamps lie further ahead than `max_offset`: its changes wait.
-    ClockAhead(NodeId),
-    /// A partition has caught up with its region and serves.
-    Serving(PartitionId),
-    /// A log was trimmed past our position: the partition is reconciled with this peer.
-    Reconciling(PartitionId, NodeId),
-    /// Reconciliation raised the position; so many rows were exchanged.
-    Reconciled {
-        /// The partition.
-        partition: PartitionId,
-        /// With whom.
-        peer: NodeId,
-        /// Rows that differed and were merged.
-        rows: u64,
-    },
-    /// Peers hold changes of this very incarnation that this disk does not know: the disk is an old copy.
-    /// The loop must stop the process; the next start takes a new incarnation.
-    Amnesia(PartitionId),
-}
-
-/// What a node knows of the way from another region (or peer) to itself and back, for status and metrics.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct View {
-    /// This node's actor, in words.
-    pub actor: String,
-    /// Partitions here.
-    pub partitions: usize,
-    /// Of them, those that serve.
-    pub serving: usize,
-    /// Requests in flight.
-    pub requests: usize,
-    /// Per peer.
-    pub peers: Vec<PeerView>,
-    /// Per region that this node receives changes of, other than its own.
-    pub regions: Vec<RegionView>,
-    /// Counters since the start, by stable name (`reads_repaired_total`, …).
-    pub counters: Vec<(&'static str, u64)>,
-    /// Entries in flight or queued, by stable name; each has a limit.
-    pub queues: Vec<(&'static str, usize)>,
-}
-
-/// A peer, as this node sees it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PeerView {
-    /// The peer.
-    pub node: NodeId,
-    /// Whether it is heard in both directions.
-    pub is_up: bool,
-    /// Changes in this node's own log, stable here, that the peer has not got, over all partitions it holds.
-    pub backlog: u64,
-}
-
-/// Another region, as this node sees it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RegionView {
-    /// The region.
-    pub region: RegionId,
-    /// Age of the oldest watermark of that region's live actors satisfied here, in milliseconds: the lag.
-    pub lag_ms: Option<u64>,
-    /// Changes of this node's own log, stable here, that no quorum of that region is known to have.
-    pub backlog: u64,
-    /// Rows found different and not in flight in the last round of reconciliation with that region.
-    pub divergence: u64,
-}
-
-/// An operation, and how it was asked for.
-#[derive(Clone, Debug)]
-struct Asked {
-    origin: Origin,
-    request: Request,
-    deadline: Time,
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {
-    core: Core,
-    writes: Writes,
-    reads: Reads,
-    lists: Lists,
-    forwards: Forwards,
-    seen: Seen,
-    sender: Sender,
-    receiver: Receiver,
-    heartbeats: Heartbeats,
-    reconciler: Reconciler,
+    pub(super) core: Core,
+    pub(super) writes: Writes,
+    pub(super) reads: Reads,
+    pub(super) selects: Selects,
+    pub(super) lists: Lists,
+    pub(super) gates: Gates,
+    pub(super) waits: Waits,
+    /// Marks or positions have moved: what waits for them may go on.
+    has_moved: bool,
+    pub(super) forwards: Forwards,
+    pub(super) seen: Seen,
+    pub(super) sender: Sender,
+    pub(super) receiver: Receiver,
+    pub(super) heartbeats: Heartbeats,
+    pub(super) reconciler: Reconciler,
     /// Effects of changes that are staged and not yet on disk.
-    staged: BTreeMap<Ticket, Effect>,
+    pub(super) staged: BTreeMap<Ticket, Effect>,
 }
 
 impl Machine {
@@ -259,7 +79,11 @@ impl Machine {
             core,
             writes: Writes::default(),
             reads: Reads::default(),
+            selects: Selects::default(),
             lists: Lists::default(),
+            gates: Gates::default(),
+            waits: Waits::default(),
+            has_moved: false,
             forwards: Forwards::default(),
             seen: Seen::default(),
             receiver: Receiver::default(),
@@ -273,6 +97,12 @@ impl Machine {
     /// Pieces of log and acknowledgements gather until [`Input::Tick`], so that what came together goes
     /// together; [`Self::next_deadline`] asks for it at once when there are any.
     pub fn step(&mut self, now: Now, input: Input, outputs: &mut Vec<Output>) {
+        self.core.wall = now.wall;
+        self.take(now, input, outputs);
+        self.show(now, outputs);
+    }
+
+    fn take(&mut self, now: Now, input: Input, outputs: &mut Vec<Output>) {
         match input {
             Input::Tick => self.on_tick(now, outputs),
             Input::Request {
@@ -312,7 +142,7 @@ impl Machine {
 
     /// When to step with [`Input::Tick`] at the latest.
     pub fn next_deadline(&self) -> Time {
-        if self.sender.is_dirty() || self.receiver.is_dirty() {
+        if self.sender.is_dirty() || self.receiver.is_dirty() || self.is_awaited() {
             return Time(0);
         }
         self.core.timers.next().unwrap_or(Time(u64::MAX))
@@ -322,8 +152,42 @@ impl Machine {
         while let Some(timer) = self.core.timers.pop_due(now.time) {
             self.on_timer(now, timer, outputs);
         }
+        self.settle_waiting(now, outputs);
         self.receiver.flush(outputs);
         self.sender.flush(now, &mut self.core, outputs);
+    }
+
+    /// Whether somebody waits for what has moved.
+    fn is_awaited(&self) -> bool {
+        self.has_moved && self.gates.len() + self.waits.questions() > 0
+    }
+
+    /// Marks or positions have moved: reads and waits that hang on them go on.
+    fn settle_waiting(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        if std::mem::take(&mut self.has_moved) {
+            for accepted in self.gates.settle(&mut self.core) {
+                self.route(now, accepted, outputs);
+            }
+            self.waits.settle(now.time, &mut self.core, outputs);
+        }
+    }
+
+    /// Carries between writes and the reads that they hang on.
+    fn show(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        loop {
+            let wishes = self.writes.take_wishes();
+            let observed = self.selects.take_observed();
+            if wishes.is_empty() && observed.is_empty() {
+                return;
+            }
+            for (partition, request) in wishes {
+                self.selects
+                    .start(now, &mut self.core, partition, request, outputs);
+            }
+            for observed in observed {
+                self.writes.on_observed(&mut self.core, observed, outputs);
+            }
+        }
     }
 
     fn on_timer(&mut self, now: Now, timer: Timer, outputs: &mut Vec<Output>) {
@@ -367,6 +231,14 @@ impl Machine {
             Timer::Write(id) => self.writes.on_deadline(&mut self.core, id, outputs),
             Timer::Read(id) => self.reads.on_deadline(&mut self.core, id, outputs),
             Timer::Hedge(id) => self.reads.on_hedge(&self.core, id, outputs),
+            Timer::Select(id) => self.selects.on_deadline(&mut self.core, id, outputs),
+            Timer::SelectHedge(id) => self.selects.on_hedge(&self.core, id, outputs),
+            Timer::Gate(id) => {
+                if let Some(accepted) = self.gates.on_timer(id) {
+                    self.route(now, accepted, outputs);
+                }
+            }
+            Timer::Wait(id) => self.waits.on_timer(now.time, &mut self.core, id, outputs),
             Timer::Forward(id) => self.forwards.on_deadline(id, outputs),
         }
     }
@@ -381,116 +253,15 @@ impl Machine {
         }
     }
 
-    fn requests(&self) -> usize {
-        self.writes.len() + self.reads.len() + self.lists.len() + self.forwards.len()
-    }
-
-    /// An operation of a client, or of a peer that passed it on: refusals first.
-    fn on_operation(&mut self, now: Now, asked: Asked, outputs: &mut Vec<Output>) {
-        let Asked {
-            origin,
-            request,
-            deadline,
-        } = asked;
-        let Request {
-            operation,
-            level,
-            gate,
-        } = request;
-        let requests = self.requests();
-        let core = &mut self.core;
-        let Some(partition) = partition_of(core, &operation) else {
-            return reply(outputs, origin, Outcome::Refused(Refusal::Selection));
-        };
-        let keyspace = partition.keyspace;
-        let Some(space) = core.placement.keyspace(keyspace) else {
-            return reply(outputs, origin, Outcome::Refused(Refusal::NoKeyspace));
-        };
-        let level = level.unwrap_or(space.consistency);
-        if !space.regions.contains(&core.region) {
-            return reply(
-                outputs,
-                origin,
-                Outcome::Refused(Refusal::KeyspaceElsewhere),
-            );
-        }
-        if let Some(refusal) = refusal(&core.limits, &operation, level) {
-            return reply(outputs, origin, Outcome::Refused(refusal));
-        }
-        if requests >= core.limits.requests_max {
-            return reply(
-                outputs,
-                origin,
-                Outcome::Unavailable(Unavailable::Overloaded),
-            );
-        }
-        if core
-            .replicas
-            .get(&partition)
-            .is_none_or(|replica| !replica.is_serving)
-        {
-            match origin {
-                Origin::Client(_) => {
-                    let request = ForwardRequest {
-                        origin,
-                        partition,
-                        operation,
-                        level,
-                        gate,
-                        deadline,
-                    };
-                    self.forwards.start(now, core, request, outputs);
-                }
-                Origin::Peer(..) => {
-                    reply(outputs, origin, Outcome::Unavailable(Unavailable::Replicas));
-                }
-            }
-            return;
-        }
-        match operation {
-            Operation::Get { key } => {
-                let request = ReadRequest {
-                    origin,
-                    key,
-                    level,
-                    deadline,
-                };
-                self.reads.start(now, core, partition, request, outputs);
-            }
-            Operation::Write(write) => {
-                let request = WriteRequest {
-                    origin,
-                    write: *write,
-                    level,
-                    deadline,
-                };
-                self.writes.start(core, request, outputs);
-            }
-            Operation::Select { .. } | Operation::Count { .. } | Operation::Wait { .. } => {
-                reply(outputs, origin, Outcome::Unavailable(Unavailable::Replicas));
-            }
-            Operation::List {
-                keyspace,
-                wanted,
-                index,
-                after,
-                rows_max,
-                bytes_max,
-            } => {
-                let rows_max = usize::try_from(rows_max).unwrap_or(usize::MAX);
-                let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-                let request = ListRequest {
-                    origin,
-                    keyspace,
-                    wanted,
-                    index,
-                    after,
-                    rows_max,
-                    bytes_max,
-                };
-                self.lists.start(core, request, outputs);
-            }
-        }
+    /// Requests in flight.
+    pub(super) fn requests(&self) -> usize {
+        self.writes.len()
+            + self.reads.len()
+            + self.selects.len()
+            + self.lists.len()
+            + self.gates.len()
+            + self.waits.len()
+            + self.forwards.len()
     }
 
     fn on_message(&mut self, now: Now, from: NodeId, message: Message, outputs: &mut Vec<Output>) {
@@ -505,6 +276,7 @@ impl Machine {
                 }
             }
             Message::Append(append) => {
+                self.has_moved = true;
                 self.receiver
                     .on_append(now, &mut self.core, from, append, outputs);
             }
@@ -539,7 +311,9 @@ impl Machine {
                 self.forwards
                     .on_outcome(now, &mut self.core, id, from, outcome, outputs);
             }
-            Message::Read { id, keys, whole } => self.on_peer_read(from, id, keys, whole, outputs),
+            Message::Read { id, keys, whole } => {
+                answer::on_read(&mut self.core, from, id, keys, whole, outputs);
+            }
             Message::Summaries { id, summaries } => {
                 let summary = summaries.into_iter().next().flatten();
                 self.reads
@@ -558,8 +332,11 @@ impl Machine {
             Message::CannotRead { id } => {
                 self.reconciler.give_up(from, id);
                 self.reads.on_cannot(&self.core, id, from, outputs);
+                self.selects.on_cannot(&self.core, id, from, outputs);
             }
-            Message::Repair { id, rows } => self.on_peer_repair(from, id, rows, outputs),
+            Message::Repair { id, rows } => {
+                answer::on_repair(&mut self.core, from, id, rows, outputs);
+            }
             Message::Repaired { id, is_kept } => {
                 if !self
                     .reconciler
@@ -567,23 +344,57 @@ impl Machine {
                 {
                     self.reads
                         .on_repaired(&mut self.core, id, from, is_kept, outputs);
+                    self.selects.on_repaired(&mut self.core, id, from, outputs);
                 }
             }
-            Message::Select { id, .. } | Message::GravesAsk { id, .. } => {
-                send(outputs, from, Lane::Request, Message::CannotRead { id });
+            Message::Select {
+                id,
+                selection,
+                whole,
+            } => {
+                answer::on_select(&mut self.core, from, id, selection, whole, outputs);
             }
-            Message::Selected { .. }
-            | Message::GravesTell { .. }
-            | Message::Await { .. }
-            | Message::Awaited { .. } => {}
+            Message::Selected {
+                id,
+                position,
+                state,
+                rows,
+                next,
+            } => {
+                let told = select::Told {
+                    position,
+                    state,
+                    rows,
+                    next,
+                };
+                self.selects
+                    .on_told(&mut self.core, id, from, told, outputs);
+            }
+            Message::GravesTell { .. } => {}
+            Message::Await {
+                id,
+                session,
+                micros_left,
+            } => {
+                let left = Duration::from_micros(micros_left).min(FORWARD_MAX);
+                self.waits.on_await(
+                    now.time,
+                    &mut self.core,
+                    (from, id),
+                    (session, left),
+                    outputs,
+                );
+            }
+            Message::Awaited { id } => {
+                self.waits.on_awaited(&mut self.core, id, from, outputs);
+            }
             Message::DigestAsk {
                 id,
                 partition,
                 nodes,
             } => {
                 let query = Query::Digest { partition, nodes };
-                self.core
-                    .query(outputs, Purpose::PeerDigest { peer: from, id }, query);
+                answer::on_digest_ask(&mut self.core, from, id, query, outputs);
             }
             Message::LeafAsk {
                 id,
@@ -599,8 +410,19 @@ impl Machine {
                     after,
                     rows_max: LEAF_ROWS_MAX,
                 };
-                self.core
-                    .query(outputs, Purpose::PeerDigest { peer: from, id }, query);
+                answer::on_digest_ask(&mut self.core, from, id, query, outputs);
+            }
+            Message::GravesAsk {
+                id,
+                partition,
+                after,
+            } => {
+                let query = Query::Graves {
+                    partition,
+                    after,
+                    rows_max: LEAF_ROWS_MAX,
+                };
+                answer::on_digest_ask(&mut self.core, from, id, query, outputs);
             }
             Message::DigestTell {
                 id,
@@ -639,6 +461,7 @@ impl Machine {
             beat.heard,
         );
         let Some(heard) = heard else { return };
+        self.has_moved = true;
         if heard.is_reborn {
             self.sender.on_peer_lost(from);
             self.heartbeats.restart(now, &mut self.core, from);
@@ -684,64 +507,6 @@ impl Machine {
         }
     }
 
-    fn on_peer_read(
-        &mut self,
-        peer: NodeId,
-        id: u64,
-        keys: Vec<RowKey>,
-        whole: bool,
-        outputs: &mut Vec<Output>,
-    ) {
-        let lane = if keys.len() > 1 {
-            Lane::Reconcile
-        } else {
-            Lane::Request
-        };
-        let is_serving = |key: &RowKey| {
-            let replica = self.core.replicas.get(&self.core.partition(key));
-            replica.is_some_and(|replica| replica.is_serving)
-        };
-        if !keys.iter().all(is_serving) || !is_reasonable(&keys) {
-            send(outputs, peer, lane, Message::CannotRead { id });
-            return;
-        }
-        self.core.query(
-            outputs,
-            Purpose::PeerRead {
-                peer,
-                id,
-                whole,
-                lane,
-            },
-            Query::Rows(keys),
-        );
-    }
-
-    fn on_peer_repair(
-        &mut self,
-        peer: NodeId,
-        id: u64,
-        rows: Vec<(RowKey, Row)>,
-        outputs: &mut Vec<Output>,
-    ) {
-        let lane = if rows.len() > 1 {
-            Lane::Reconcile
-        } else {
-            Lane::Request
-        };
-        let last = rows.len().saturating_sub(1);
-        for (at, (key, row)) in rows.into_iter().enumerate() {
-            let purpose = Purpose::PeerRepair {
-                peer,
-                id,
-                lane,
-                is_last: at == last,
-            };
-            self.core
-                .change(outputs, purpose, Change::Repair { key, row });
-        }
-    }
-
     fn on_staged(&mut self, now: Now, ticket: Ticket, effect: Effect, outputs: &mut Vec<Output>) {
         let core = &mut self.core;
         // Taken out and put back, for a piece of log is too much to copy.
@@ -749,7 +514,7 @@ impl Machine {
         match &purpose {
             Some(Purpose::Write(id)) => {
                 self.writes
-                    .on_staged(core, &mut self.sender, *id, &effect, outputs);
+                    .on_staged(core, &mut self.sender, (*id, ticket), &effect, outputs);
             }
             Some(Purpose::Append(arrival)) => {
                 self.receiver
@@ -770,6 +535,7 @@ impl Machine {
         let Some(purpose) = self.core.tickets.remove(&ticket) else {
             return;
         };
+        self.has_moved = true;
         let core = &mut self.core;
         let is_kept = matches!(
             effect,
@@ -780,15 +546,14 @@ impl Machine {
         );
         let is_applied = !matches!(effect, Effect::Early { .. } | Effect::Refused { .. });
         match purpose {
-            Purpose::Write(_) => {
-                if let Effect::Written { partition, items } = effect
-                    && let Some(last) = items.last()
-                {
-                    if let Some(replica) = core.replicas.get_mut(&partition) {
-                        replica.reach(now.wall, core.actor, Reach::upto(last.n));
+            Purpose::Write(id) => {
+                if let Effect::Written { partition, items } = effect {
+                    let last = items.last().map(|last| last.n);
+                    if let (Some(n), Some(replica)) = (last, core.replicas.get_mut(&partition)) {
+                        replica.reach(now.wall, core.actor, Reach::upto(n));
                     }
                     self.sender.touch(partition, core.actor);
-                    self.writes.on_durable(core, partition, last.n, outputs);
+                    self.writes.on_durable(core, id, last, outputs);
                 }
             }
             Purpose::Append(arrival) => {
@@ -799,6 +564,10 @@ impl Machine {
             Purpose::ReadRepair(id) if is_applied => {
                 let me = core.me;
                 self.reads.on_repaired(core, id, me, is_kept, outputs);
+            }
+            Purpose::SelectRepair(id) if is_applied => {
+                let me = core.me;
+                self.selects.on_repaired(core, id, me, outputs);
             }
             Purpose::PeerRepair {
                 peer,
@@ -842,6 +611,10 @@ impl Machine {
             | Purpose::Serve(_)
             | Purpose::PeerRepair { .. }
             | Purpose::Read(_)
+            | Purpose::Select(_)
+            | Purpose::SelectRepair(_)
+            | Purpose::PeerSelect { .. }
+            | Purpose::Count(_)
             | Purpose::List(_)
             | Purpose::LogPage(_)
             | Purpose::PeerRead { .. }
@@ -857,6 +630,12 @@ impl Machine {
         let core = &mut self.core;
         match purpose {
             Purpose::Read(id) => self.reads.on_own(core, id, answer, outputs),
+            Purpose::Select(id) => self.selects.on_own(core, id, answer, outputs),
+            Purpose::PeerSelect { peer, id, whole } => {
+                let message = answer::selected(id, whole, answer);
+                send(outputs, peer, Lane::Request, message);
+            }
+            Purpose::Count(origin) => reply(outputs, origin, answer::count(&answer)),
             Purpose::List(id) => self.lists.on_rows(core, id, answer, outputs),
             Purpose::LogPage(id) => self.sender.on_page(now, core, id, answer, outputs),
             Purpose::PeerRead {
@@ -865,54 +644,11 @@ impl Machine {
                 whole,
                 lane,
             } => {
-                let message = match answer {
-                    Answer::Rows(rows) if whole => Message::Rows {
-                        id,
-                        rows: within(rows, core.limits.batch_bytes_max),
-                    },
-                    Answer::Rows(rows) => {
-                        let summaries = rows
-                            .iter()
-                            .map(|row| row.as_ref().map(Row::summary))
-                            .collect();
-                        Message::Summaries { id, summaries }
-                    }
-                    Answer::Log(_)
-                    | Answer::Digest { .. }
-                    | Answer::Leaf { .. }
-                    | Answer::Selected { .. }
-                    | Answer::Count(_)
-                    | Answer::Graves { .. }
-                    | Answer::Scan { .. }
-                    | Answer::Unreadable { .. } => Message::CannotRead { id },
-                };
+                let message = answer::rows(core, id, whole, answer);
                 send(outputs, peer, lane, message);
             }
             Purpose::PeerDigest { peer, id } => {
-                let message = match answer {
-                    Answer::Digest { position, hashes } => Message::DigestTell {
-                        id,
-                        position,
-                        hashes,
-                    },
-                    Answer::Leaf {
-                        position,
-                        rows,
-                        more,
-                    } => Message::LeafTell {
-                        id,
-                        position,
-                        rows,
-                        more,
-                    },
-                    Answer::Rows(_)
-                    | Answer::Log(_)
-                    | Answer::Selected { .. }
-                    | Answer::Count(_)
-                    | Answer::Graves { .. }
-                    | Answer::Scan { .. }
-                    | Answer::Unreadable { .. } => Message::CannotRead { id },
-                };
+                let message = answer::digest(id, answer);
                 send(outputs, peer, Lane::Reconcile, message);
             }
             Purpose::Reconcile(partition, half) => {
@@ -922,6 +658,7 @@ impl Machine {
             Purpose::Write(_)
             | Purpose::Append(..)
             | Purpose::ReadRepair(_)
+            | Purpose::SelectRepair(_)
             | Purpose::PeerRepair { .. }
             | Purpose::Mend(_)
             | Purpose::Raise(..)
@@ -934,6 +671,8 @@ impl Machine {
     pub fn view(&self, now: Now) -> View {
         let mut queues = vec![
             ("requests", self.requests()),
+            ("gates", self.gates.len()),
+            ("awaited", self.waits.questions()),
             ("tickets", self.core.tickets.len()),
             ("streams", self.sender.len()),
             ("in_flight_bytes", self.sender.in_flight_bytes()),
@@ -956,40 +695,5 @@ impl Machine {
             counters,
             queues,
         )
-    }
-}
-
-/// Why an operation cannot be taken, if so.
-fn refusal(limits: &Limits, operation: &Operation, level: Level) -> Option<Refusal> {
-    let is_wrong = |key: &RowKey| key.key.is_empty() || key.key.len() > limits.key_bytes_max;
-    match operation {
-        Operation::Get { key } if is_wrong(key) => Some(Refusal::KeySize),
-        Operation::Write(write) if is_wrong(&write.key) => Some(Refusal::KeySize),
-        Operation::Get { .. } if level == Level::UnsafeOne => Some(Refusal::Level),
-        Operation::Write(write) => match &write.op {
-            WriteOp::Put(value) | WriteOp::PutSibling { value, .. }
-                if value.len() > limits.value_bytes_max =>
-            {
-                Some(Refusal::ValueSize)
-            }
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The partition that an operation is about, or begins with.
-fn partition_of(core: &Core, operation: &Operation) -> Option<PartitionId> {
-    match operation {
-        Operation::Get { key } | Operation::Count { key, .. } => Some(core.partition(key)),
-        Operation::Write(write) => Some(core.partition(&write.key)),
-        Operation::Select { selection } => Some(core.partition(selection.key()?)),
-        Operation::List {
-            keyspace, index, ..
-        } => Some(PartitionId {
-            keyspace: *keyspace,
-            index: *index,
-        }),
-        Operation::Wait { .. } => None,
     }
 }

@@ -385,6 +385,8 @@ pub enum Message {
         state: u128,
         /// The rows, if they were wanted.
         rows: Vec<(RowKey, Row)>,
+        /// The subkey to go on after, if a page was cut short by its limits.
+        next: Option<Bytes>,
     },
     /// Summaries of tombstones, please.
     GravesAsk {

@@ -3,12 +3,16 @@
 //! The machine knows no socket, disk, clock or chance. Order of effects: durable before acknowledged,
 //! stable on a regional quorum before it leaves the region, acknowledged by all before it is trimmed.
 
+mod answer;
 mod core;
 mod forward;
+mod gate;
 mod heartbeat;
 mod list;
 mod machine;
 mod message;
+mod observe;
+mod operation;
 mod peers;
 mod quorum;
 mod read;
@@ -16,16 +20,20 @@ mod receiver;
 mod recent;
 mod reconcile;
 mod replica;
+mod select;
 mod sender;
+mod sides;
+mod step;
 mod timers;
 mod upkeep;
 mod view;
+mod wait;
 mod write;
 
-pub use machine::{
-    Config, Input, Machine, Now, Output, PeerView, RegionView, Report, RequestId, View,
-};
+pub use machine::Machine;
 pub use message::{
     Ack, Append, Heartbeat, Known, Lane, Mark, Message, Operation, Outcome, Refusal, Request,
     Unavailable, Unknown, Want, Written,
 };
+pub use step::{Config, Input, Now, Output, Report, RequestId};
+pub use view::{PeerView, RegionView, View};

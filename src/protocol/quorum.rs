@@ -1,5 +1,7 @@
 //! How many replicas a request waits for, and where: quorum arithmetic as a value.
 
+use std::collections::BTreeSet;
+
 use crate::model::{Level, NodeId, RegionId};
 
 /// Some replicas, of which `need` must answer.
@@ -51,6 +53,22 @@ impl Quorum {
                 .collect(),
         };
         Self { groups }
+    }
+
+    /// Whom to ask first: this node, and of each group as many others that serve as it needs.
+    pub(super) fn first(
+        &self,
+        me: NodeId,
+        is_serving: impl Fn(NodeId) -> bool,
+    ) -> BTreeSet<NodeId> {
+        let mut asked = BTreeSet::from([me]);
+        for group in &self.groups {
+            let own = usize::from(group.replicas.contains(&me));
+            let others = group.replicas.iter().copied().filter(|node| *node != me);
+            let serving = others.filter(|node| is_serving(*node));
+            asked.extend(serving.take(group.need.saturating_sub(own)));
+        }
+        asked
     }
 
     /// Whether enough replicas satisfy `has`.

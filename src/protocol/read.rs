@@ -8,9 +8,9 @@ use crate::model::{
 };
 
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
-use super::machine::{Now, Output};
 use super::message::{Lane, Message, Outcome, Unavailable};
 use super::quorum::{Kind, Quorum};
+use super::step::{Now, Output};
 use super::timers::Timer;
 
 /// A replica that has not answered after so long is not waited for alone.
@@ -86,16 +86,7 @@ impl Reads {
             );
             return;
         }
-        let mut asked = BTreeSet::from([core.me]);
-        for group in &quorum.groups {
-            let serving = group
-                .replicas
-                .iter()
-                .filter(|node| core.is_serving(replica, **node));
-            let own = usize::from(group.replicas.contains(&core.me));
-            let others = serving.filter(|node| **node != core.me);
-            asked.extend(others.take(group.need.saturating_sub(own)).copied());
-        }
+        let asked = quorum.first(core.me, |node| core.is_serving(replica, node));
         let id = core.id();
         let hedge_at = now.time.after(HEDGE);
         core.timers.set(request.deadline, Timer::Read(id));
@@ -262,7 +253,8 @@ impl Reads {
         let Stage::Repairing { row } = &read.stage else {
             return;
         };
-        if !is_kept {
+        // A delete that is not there has been collected there: every replica has it.
+        if !is_kept && !row.is_tombstone() {
             self.restart(core, id, outputs);
             return;
         }

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{Actor, Change, Duration, Effect, NodeId, PartitionId, Reach, Time};
 
 use super::core::{Arrival, Core, Counter, Purpose, report, send};
-use super::machine::{Now, Output, Report};
 use super::message::{Ack, Append, Lane, Mark, Message, Want};
 use super::recent::Piece;
 use super::replica::Replica;
 use super::sender::Sender;
+use super::step::{Now, Output, Report};
 
 /// A log on which nothing moves for so long, while somebody is known to be ahead, is taken from elsewhere.
 const STALL: Duration = Duration::from_secs(2);

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::model::{Actor, Answer, Duration, LogQuery, NodeId, PartitionId, Query, Time};
 
 use super::core::{Core, Counter, Purpose, send};
-use super::machine::{Now, Output};
 use super::message::{Ack, Append, Lane, Mark, Message, Want};
 use super::recent::{Piece, Recent};
+use super::step::{Now, Output};
 
 /// While something is in flight to another region, fresh changes wait so long for company.
 const LINGER: Duration = Duration::from_millis(2);
@@ -210,6 +210,7 @@ impl Sender {
 
     /// Sends what may be sent on every stream that was touched.
     pub(super) fn flush(&mut self, now: Now, core: &mut Core, outputs: &mut Vec<Output>) {
+        core.vouch();
         for id in std::mem::take(&mut self.dirty) {
             while self.pump(now, core, id, outputs) {}
         }
@@ -313,6 +314,7 @@ impl Sender {
         answer: Answer,
         outputs: &mut Vec<Output>,
     ) {
+        core.vouch();
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -380,11 +382,7 @@ impl Sender {
         stream.in_flight_bytes += bytes;
         stream.last_sent = now.time;
         *self.in_flight.entry(id.peer).or_default() += bytes;
-        let mark_micros = if is_end {
-            mark_micros(now, core, id)
-        } else {
-            None
-        };
+        let mark_micros = if is_end { mark_micros(core, id) } else { None };
         let lane = if stream.is_catching_up {
             Lane::CatchUp
         } else {
@@ -404,11 +402,11 @@ impl Sender {
 
     /// Marks for a heartbeat to a peer: how far each stream has been sent, with a time where it has sent all
     /// there is.
-    pub(super) fn marks(&self, now: Now, core: &Core, peer: NodeId) -> Vec<Mark> {
+    pub(super) fn marks(&self, core: &Core, peer: NodeId) -> Vec<Mark> {
         let mark = |(id, stream): (&StreamId, &Stream)| {
             let staged = core.replicas.get(&id.partition)?.staged(id.actor);
             let is_end = stream.sent >= staged;
-            let micros = mark_micros(now, core, *id).filter(|_| is_end);
+            let micros = mark_micros(core, *id).filter(|_| is_end);
             Some(Mark {
                 partition: id.partition,
                 actor: id.actor,
@@ -421,10 +419,10 @@ impl Sender {
     }
 }
 
-/// The time of the watermark at the end of a log: now for our own, and for another's what it last told us.
-fn mark_micros(now: Now, core: &Core, id: StreamId) -> Option<u64> {
+/// The time of the watermark at the end of a log: the present for our own, and for another's what it last told us.
+fn mark_micros(core: &Core, id: StreamId) -> Option<u64> {
     if id.actor == core.actor {
-        return Some(now.wall.0);
+        return Some(core.vouchable());
     }
     let replica = core.replicas.get(&id.partition)?;
     let is_complete = replica.position.reach(id.actor).complete == replica.staged(id.actor);

@@ -25,6 +25,14 @@ pub(super) enum Timer {
     Read(u64),
     /// A read asks one more replica.
     Hedge(u64),
+    /// The deadline of a read of several rows.
+    Select(u64),
+    /// Such a read asks one more replica.
+    SelectHedge(u64),
+    /// A request has waited long enough for what it must have seen.
+    Gate(u64),
+    /// A wait for regions asks again, or ends.
+    Wait(u64),
     /// The deadline of an operation passed on.
     Forward(u64),
 }

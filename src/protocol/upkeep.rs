@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::model::{Actor, Change, PartitionId, Position};
 
 use super::core::{Core, Purpose};
-use super::machine::Output;
 use super::replica::{Collecting, Replica};
+use super::step::Output;
 
 /// Rounds of upkeep after which tombstones are looked for though no floor has risen.
 const COLLECT_ROUNDS: u32 = 30;

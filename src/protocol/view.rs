@@ -5,10 +5,54 @@ use std::collections::BTreeSet;
 use crate::model::{Actor, NodeId, RegionId};
 
 use super::core::Core;
-use super::machine::{Now, PeerView, RegionView, View};
 use super::reconcile::Reconciler;
 use super::replica::Replica;
+use super::step::Now;
 
+/// What a node knows of the way from another region (or peer) to itself and back, for status and metrics.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct View {
+    /// This node's actor, in words.
+    pub actor: String,
+    /// Partitions here.
+    pub partitions: usize,
+    /// Of them, those that serve.
+    pub serving: usize,
+    /// Requests in flight.
+    pub requests: usize,
+    /// Per peer.
+    pub peers: Vec<PeerView>,
+    /// Per region that this node receives changes of, other than its own.
+    pub regions: Vec<RegionView>,
+    /// Counters since the start, by stable name (`reads_repaired_total`, …).
+    pub counters: Vec<(&'static str, u64)>,
+    /// Entries in flight or queued, by stable name; each has a limit.
+    pub queues: Vec<(&'static str, usize)>,
+}
+
+/// A peer, as this node sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerView {
+    /// The peer.
+    pub node: NodeId,
+    /// Whether it is heard in both directions.
+    pub is_up: bool,
+    /// Changes in this node's own log, stable here, that the peer has not got, over all partitions it holds.
+    pub backlog: u64,
+}
+
+/// Another region, as this node sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RegionView {
+    /// The region.
+    pub region: RegionId,
+    /// Age of the oldest watermark of that region's live actors satisfied here, in milliseconds: the lag.
+    pub lag_ms: Option<u64>,
+    /// Changes of this node's own log, stable here, that no quorum of that region is known to have.
+    pub backlog: u64,
+    /// Rows found different and not in flight in the last round of reconciliation with that region.
+    pub divergence: u64,
+}
 /// Builds the view.
 pub(super) fn view(
     now: Now,

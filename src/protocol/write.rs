@@ -1,21 +1,26 @@
-//! Coordinating writes: stamped by the door, sent to the replicas, answered when enough have it on disk.
+//! Coordinating writes: shown to the coordinator what they hang on, stamped by the door, sent to the replicas, answered
+//! when enough have them on disk.
 //!
 //! A replica that already holds something newer says so; then the write is stamped again above it before
 //! anyone is told that it is done. Otherwise two coordinators with skewed clocks could answer OK to a write
-//! that an older, finished write hides (P2).
+//! that an older, finished write hides (P2). Only registers can be hidden so; what merges by causality cannot.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use crate::model::{
-    Change, Effect, Level, LogItem, NodeId, PartitionId, Reach, Summary, Time, Timestamp,
+    Change, Context, Denial, Effect, Level, LogItem, NodeId, PartitionId, Reach, Selection,
+    Summary, Ticket, Time, Timestamp, WriteOp,
 };
 
 use super::core::{Core, Counter, Origin, Purpose, reply};
-use super::machine::Output;
 use super::message::{Ack, Outcome, Unavailable, Unknown, Written};
+use super::observe;
 use super::quorum::{Kind, Quorum};
 use super::recent::Piece;
+use super::select::{Asker, Observed, SelectRequest};
 use super::sender::Sender;
+use super::step::Output;
 use super::timers::Timer;
 
 /// A write as it was asked for.
@@ -30,15 +35,19 @@ pub(super) struct WriteRequest {
 /// Where a write stands.
 #[derive(Debug)]
 enum Stage {
+    /// Waiting until this node's own rows hold what a quorum holds, by so many reads.
+    Observing { left: usize, seen: Context },
     /// Given to the door, for the first time or again.
     Stamping { is_first: bool },
     /// Stamped; waiting for disks.
     Waiting {
-        n: u64,
+        numbers: RangeInclusive<u64>,
         summary: Summary,
         vouched: BTreeSet<NodeId>,
         newer: Timestamp,
     },
+    /// There was nothing to do; waiting until a quorum has that for which there was not.
+    Confirming { left: usize },
 }
 
 #[derive(Debug)]
@@ -47,19 +56,27 @@ struct Write {
     partition: PartitionId,
     quorum: Quorum,
     stage: Stage,
+    is_crossed: bool,
 }
 
 /// All writes that this node coordinates now.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     writes: BTreeMap<u64, Write>,
-    /// Waiting writes by their number in our log.
+    /// Waiting writes by their last number in our log.
     waiting: BTreeMap<(PartitionId, u64), u64>,
+    /// Reads that writes hang on, to be begun.
+    wishes: Vec<(PartitionId, SelectRequest)>,
 }
 
 impl Writes {
     pub(super) fn len(&self) -> usize {
         self.writes.len()
+    }
+
+    /// Reads that writes hang on.
+    pub(super) fn take_wishes(&mut self) -> Vec<(PartitionId, SelectRequest)> {
+        std::mem::take(&mut self.wishes)
     }
 
     /// Begins a write on a partition that serves here.
@@ -89,19 +106,110 @@ impl Writes {
             );
             return;
         }
+        let seen = Context::from(&replica.position);
         let id = core.id();
         core.timers.set(request.deadline, Timer::Write(id));
-        let change = Change::Write(request.write.clone());
-        self.writes.insert(
-            id,
-            Write {
-                request,
-                partition,
-                quorum,
-                stage: Stage::Stamping { is_first: true },
-            },
-        );
-        core.change(outputs, Purpose::Write(id), change);
+        let selections = if request.level == Level::UnsafeOne {
+            Vec::new()
+        } else {
+            observe::selections(&request.write)
+        };
+        let left = selections.len();
+        self.wish(id, partition, &request, selections);
+        let write = Write {
+            request,
+            partition,
+            quorum,
+            stage: Stage::Observing { left, seen },
+            is_crossed: false,
+        };
+        self.writes.insert(id, write);
+        if left == 0 {
+            self.stamp(core, id, outputs);
+        }
+    }
+
+    fn wish(
+        &mut self,
+        id: u64,
+        partition: PartitionId,
+        request: &WriteRequest,
+        selections: Vec<Selection>,
+    ) {
+        let wish = |selection| SelectRequest {
+            asker: Asker::Write(id),
+            selection,
+            level: observe::level(request.level),
+            deadline: request.deadline,
+        };
+        let wishes = selections.into_iter().map(wish);
+        self.wishes
+            .extend(wishes.map(|request| (partition, request)));
+    }
+
+    /// One of the reads that a write hangs on is done: this node's store holds what a quorum holds of it.
+    pub(super) fn on_observed(
+        &mut self,
+        core: &mut Core,
+        observed: Observed,
+        outputs: &mut Vec<Output>,
+    ) {
+        let id = observed.write;
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
+        let Some((position, next)) = observed.seen else {
+            self.on_unseen(core, id, outputs);
+            return;
+        };
+        let rest = observe::rest(&observed.selection, next);
+        let left = match &mut write.stage {
+            Stage::Observing { left, seen } => {
+                seen.join(&Context::from(&position));
+                left
+            }
+            Stage::Confirming { left } => left,
+            Stage::Stamping { .. } | Stage::Waiting { .. } => return,
+        };
+        if let Some(rest) = rest {
+            let (partition, request) = (write.partition, write.request.clone());
+            self.wish(id, partition, &request, vec![rest]);
+            return;
+        }
+        *left = left.saturating_sub(1);
+        if *left > 0 {
+            return;
+        }
+        if matches!(write.stage, Stage::Observing { .. }) {
+            self.stamp(core, id, outputs);
+        } else {
+            self.finish(core, id, None, outputs);
+        }
+    }
+
+    /// Too few replicas could be read.
+    fn on_unseen(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(write) = self.writes.remove(&id) else {
+            return;
+        };
+        core.timers.clear(write.request.deadline, Timer::Write(id));
+        let outcome = fate(core, &write.stage, Unavailable::Replicas);
+        reply(outputs, write.request.origin, outcome);
+    }
+
+    /// Gives a write to the door, for the first time.
+    fn stamp(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
+        if let (WriteOp::Clear { seen, .. }, Stage::Observing { seen: observed, .. }) =
+            (&mut write.request.write.op, &write.stage)
+        {
+            seen.join(observed);
+        }
+        write.stage = Stage::Stamping { is_first: true };
+        let change = write.request.write.clone();
+        give(core, id, change, outputs);
     }
 
     /// The door stamped a write (or refused it): send it to whoever wants our log.
@@ -109,51 +217,110 @@ impl Writes {
         &mut self,
         core: &mut Core,
         sender: &mut Sender,
-        id: u64,
+        (id, ticket): (u64, Ticket),
         effect: &Effect,
         outputs: &mut Vec<Output>,
     ) {
-        let Effect::Written { partition, items } = effect else {
-            if let Some(write) = self.writes.remove(&id) {
-                core.timers.clear(write.request.deadline, Timer::Write(id));
-                // Stamped again, its first stamp may be seen; else nothing happened.
-                let outcome = match write.stage {
-                    Stage::Stamping { is_first: true } => {
-                        Outcome::Unavailable(Unavailable::Overloaded)
-                    }
-                    Stage::Stamping { is_first: false } | Stage::Waiting { .. } => {
-                        Outcome::Unknown(Unknown::Acknowledgements)
-                    }
-                };
-                reply(outputs, write.request.origin, outcome);
+        core.at_door.remove(&ticket);
+        match effect {
+            Effect::Written { partition, items } => {
+                log_own(core, sender, *partition, items);
+                self.on_stamped(*partition, id, items);
             }
+            Effect::Denied(denial) => self.on_refused(core, id, Some(denial), outputs),
+            Effect::Refused { .. }
+            | Effect::Appended { .. }
+            | Effect::Gap { .. }
+            | Effect::Early { .. }
+            | Effect::Repaired { .. }
+            | Effect::Trimmed { .. }
+            | Effect::Done => self.on_refused(core, id, None, outputs),
+        }
+    }
+
+    fn on_stamped(&mut self, partition: PartitionId, id: u64, items: &[LogItem]) {
+        let (Some(first), Some(last)) = (items.first(), items.last()) else {
             return;
         };
-        log_own(core, sender, *partition, items);
-        let Some(item) = items.last() else { return };
         let Some(write) = self.writes.get_mut(&id) else {
             return;
         };
         write.stage = Stage::Waiting {
-            n: item.n,
-            summary: item.row.summary(),
+            numbers: first.n..=last.n,
+            summary: last.row.summary(),
             vouched: BTreeSet::new(),
             newer: Timestamp::ZERO,
         };
-        self.waiting.insert((*partition, item.n), id);
+        self.waiting.insert((partition, last.n), id);
     }
 
-    /// A write is on this node's disk.
+    fn on_refused(
+        &mut self,
+        core: &mut Core,
+        id: u64,
+        denial: Option<&Denial>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(write) = self.writes.remove(&id) else {
+            return;
+        };
+        core.timers.clear(write.request.deadline, Timer::Write(id));
+        // Stamped again, its first stamp may be seen; else nothing happened.
+        let outcome = match (write.stage, denial) {
+            (Stage::Stamping { is_first: true }, Some(denial)) => {
+                core.count(Counter::WritesDenied, 1);
+                Outcome::Denied(denial.clone())
+            }
+            (Stage::Stamping { is_first: true } | Stage::Observing { .. }, _) => {
+                Outcome::Unavailable(Unavailable::Overloaded)
+            }
+            (
+                Stage::Stamping { is_first: false }
+                | Stage::Waiting { .. }
+                | Stage::Confirming { .. },
+                _,
+            ) => Outcome::Unknown(Unknown::Acknowledgements),
+        };
+        reply(outputs, write.request.origin, outcome);
+    }
+
+    /// A write is on this node's disk: its last number, or nothing if there was nothing to do.
     pub(super) fn on_durable(
         &mut self,
         core: &mut Core,
-        partition: PartitionId,
-        n: u64,
+        id: u64,
+        last: Option<u64>,
         outputs: &mut Vec<Output>,
     ) {
-        if let Some(id) = self.waiting.get(&(partition, n)).copied() {
-            self.vouch(core, id, core.me, Timestamp::ZERO);
-            self.settle(core, id, outputs);
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
+        match (&write.stage, last) {
+            (Stage::Waiting { numbers, .. }, Some(n)) if *numbers.end() == n => {
+                self.vouch(core, id, core.me, Timestamp::ZERO);
+                self.settle(core, id, outputs);
+            }
+            (Stage::Stamping { .. }, None) => self.confirm(core, id, outputs),
+            _ => {}
+        }
+    }
+
+    /// There was nothing to do. What says so may be known to this node alone: let a quorum have it too.
+    fn confirm(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
+        let selections = if write.request.level == Level::UnsafeOne {
+            Vec::new()
+        } else {
+            observe::confirmations(&write.request.write)
+        };
+        let left = selections.len();
+        write.stage = Stage::Confirming { left };
+        let (partition, request) = (write.partition, write.request.clone());
+        self.wish(id, partition, &request, selections);
+        if left == 0 {
+            self.finish(core, id, None, outputs);
         }
     }
 
@@ -186,6 +353,7 @@ impl Writes {
                 .filter(|(at, _)| *at == n)
                 .map(|(_, newer)| *newer)
                 .max();
+            self.cross(id, &ack.crossed);
             self.vouch(core, id, from, newer.unwrap_or(Timestamp::ZERO));
             self.settle(core, id, outputs);
         }
@@ -219,15 +387,20 @@ impl Writes {
         let Some(write) = self.writes.remove(&id) else {
             return;
         };
-        if let Stage::Waiting { n, .. } = write.stage {
-            self.waiting.remove(&(write.partition, n));
+        if let Stage::Waiting { numbers, .. } = &write.stage {
+            self.waiting.remove(&(write.partition, *numbers.end()));
         }
-        core.count(Counter::WritesUnknown, 1);
-        reply(
-            outputs,
-            write.request.origin,
-            Outcome::Unknown(Unknown::Acknowledgements),
-        );
+        let outcome = fate(core, &write.stage, Unavailable::Deadline);
+        reply(outputs, write.request.origin, outcome);
+    }
+
+    /// Somebody else was writing the same rows.
+    fn cross(&mut self, id: u64, crossed: &[u64]) {
+        if let Some(write) = self.writes.get_mut(&id)
+            && let Stage::Waiting { numbers, .. } = &write.stage
+        {
+            write.is_crossed |= crossed.iter().any(|n| numbers.contains(n));
+        }
     }
 
     fn vouch(&mut self, core: &Core, id: u64, from: NodeId, held: Timestamp) {
@@ -249,7 +422,7 @@ impl Writes {
             return;
         };
         let Stage::Waiting {
-            n,
+            numbers,
             summary,
             vouched,
             newer,
@@ -257,7 +430,7 @@ impl Writes {
         else {
             return;
         };
-        let (n, summary, newer) = (*n, summary.clone(), *newer);
+        let (n, newer) = (*numbers.end(), *newer);
         let Some(replica) = core.replicas.get(&write.partition) else {
             return;
         };
@@ -274,31 +447,83 @@ impl Writes {
         }
         self.waiting.remove(&(write.partition, n));
         // Equal timestamps are told apart by the dot, and the replica said that its own wins.
-        if newer >= summary.timestamp {
+        if summary.is_register && newer >= summary.timestamp {
             write.stage = Stage::Stamping { is_first: false };
-            let change = Change::Write(crate::model::Write {
+            write.is_crossed = true;
+            // The condition held when it was looked at; now the row is what this write made it.
+            let change = crate::model::Write {
                 above: newer,
+                condition: None,
                 ..write.request.write.clone()
-            });
+            };
             core.count(Counter::WritesRestamped, 1);
-            core.change(outputs, Purpose::Write(id), change);
+            give(core, id, change, outputs);
             return;
         }
-        if let Some(write) = self.writes.remove(&id) {
-            core.timers.clear(write.request.deadline, Timer::Write(id));
-            core.count(Counter::WritesOk, 1);
-            reply(
-                outputs,
-                write.request.origin,
-                Outcome::Written(Written {
-                    node: core.me,
-                    timestamp: summary.timestamp,
-                    summary: Some(summary),
-                    is_crossed: false,
-                }),
-            );
+        let summary = summary.clone();
+        self.finish(core, id, Some(summary), outputs);
+    }
+
+    /// Answers OK.
+    fn finish(
+        &mut self,
+        core: &mut Core,
+        id: u64,
+        summary: Option<Summary>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(write) = self.writes.remove(&id) else {
+            return;
+        };
+        core.timers.clear(write.request.deadline, Timer::Write(id));
+        core.count(Counter::WritesOk, 1);
+        if write.is_crossed && write.request.write.condition.is_some() {
+            core.count(Counter::ConditionsCrossed, 1);
+        }
+        let now = Timestamp {
+            micros: core.wall.0,
+            logical: 0,
+        };
+        let written = Written {
+            node: core.me,
+            timestamp: summary.as_ref().map_or(now, |summary| summary.timestamp),
+            summary,
+            is_crossed: write.is_crossed,
+        };
+        reply(outputs, write.request.origin, Outcome::Written(written));
+    }
+}
+
+/// What is to be said of a write that did not come to its end.
+fn fate(core: &mut Core, stage: &Stage, reason: Unavailable) -> Outcome {
+    match stage {
+        Stage::Observing { .. } => {
+            core.count(Counter::WritesUnavailable, 1);
+            Outcome::Unavailable(reason)
+        }
+        Stage::Stamping { .. } | Stage::Waiting { .. } | Stage::Confirming { .. } => {
+            core.count(Counter::WritesUnknown, 1);
+            Outcome::Unknown(Unknown::Acknowledgements)
         }
     }
+}
+
+/// Gives a write to the door, to be stamped above all that this node has vouched for.
+fn give(core: &mut Core, id: u64, mut write: crate::model::Write, outputs: &mut Vec<Output>) {
+    let session = write.after.as_ref().map_or(0, |session| session.latest());
+    let floor = core.vouched.max(session);
+    // The door's clock does it as a rule. Where it does not, this costs that the write seems to have seen
+    // whatever is below, and no conflict is noticed.
+    if floor >= core.wall.0 {
+        let above = Timestamp {
+            micros: floor,
+            logical: u32::MAX,
+        };
+        write.above = write.above.max(above);
+    }
+    let ticket = core.change(outputs, Purpose::Write(id), Change::Write(write));
+    let before = core.wall.0.saturating_sub(1);
+    core.at_door.insert(ticket, core.vouched.max(before));
 }
 
 /// Our own log grew: keep the entry at hand and wake its streams.

@@ -15,7 +15,7 @@ use crate::model::{
 };
 
 use super::core::{Core, Counter, Purpose, report};
-use super::machine::{Now, Output, Report};
+use super::step::{Now, Output, Report};
 use super::timers::Timer;
 
 use compare::Listing;

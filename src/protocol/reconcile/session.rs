@@ -7,8 +7,8 @@ use crate::model::{
     Query, Row, RowKey, Time,
 };
 use crate::protocol::core::{Core, Purpose, send};
-use crate::protocol::machine::Output;
 use crate::protocol::message::{Lane, Message};
+use crate::protocol::step::Output;
 
 use super::compare::{Difference, Listing, compare};
 use super::{Half, Mode, Told, listing};

@@ -1,0 +1,556 @@
+//! Coordinating reads of rows that merge by causality, and of several rows of a key: this node's own, and a hash from
+//! the others. What differs is fetched whole and merged by the positions of all, written back until a quorum has it,
+//! and only then answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::model::{
+    Answer, Change, Duration, Level, NodeId, Part, PartitionId, Position, Query, Row, RowKey,
+    Selection, Time,
+};
+
+use super::core::{Core, Counter, Origin, Purpose, reply, send};
+use super::message::{Lane, Message, Outcome, Unavailable};
+use super::quorum::{Kind, Quorum};
+use super::sides::Side;
+use super::step::{Now, Output};
+use super::timers::Timer;
+
+/// A replica that has not answered after so long is not waited for alone.
+const HEDGE: Duration = Duration::from_millis(8);
+/// Bytes of rows in one message of repair, if it holds more than one.
+const REPAIR_BYTES: usize = 1 << 20;
+
+/// Who wants to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Asker {
+    /// A client, who asked for one row.
+    Row(Origin),
+    /// A client, who asked for a selection.
+    Rows(Origin),
+    /// A write of this node, which must see it first.
+    Write(u64),
+}
+
+/// A read as it was asked for.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct SelectRequest {
+    pub(super) asker: Asker,
+    pub(super) selection: Selection,
+    pub(super) level: Level,
+    pub(super) deadline: Time,
+}
+
+/// What a write has been shown.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Observed {
+    /// The write.
+    pub(super) write: u64,
+    /// What was asked for.
+    pub(super) selection: Selection,
+    /// What the replicas had applied, all together, and where to go on; nothing if too few of them answered.
+    pub(super) seen: Option<(Position, Option<Bytes>)>,
+}
+
+/// What a replica said.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Told {
+    pub(super) position: Position,
+    pub(super) state: u128,
+    pub(super) rows: Vec<(RowKey, Row)>,
+    pub(super) next: Option<Bytes>,
+}
+
+#[derive(Debug)]
+enum Word {
+    /// It told a hash, before this node's own rows were read.
+    Early(Told),
+    /// It has what this node has.
+    Same(Position),
+    /// It has something else, which is being fetched.
+    Fetching,
+    /// All that it has.
+    Whole(Side),
+}
+
+#[derive(Debug)]
+enum Stage {
+    Asking,
+    /// Waiting until a quorum has the merged rows on disk.
+    Repairing {
+        merged: Side,
+        has: BTreeSet<NodeId>,
+        /// Messages, or changes, that are on their way.
+        pending: BTreeMap<NodeId, usize>,
+    },
+}
+
+#[derive(Debug)]
+struct Select {
+    request: SelectRequest,
+    /// What the replicas are asked for: more than was wished for, if that hangs on it.
+    asking: Selection,
+    quorum: Quorum,
+    /// This node's own rows, once read; none if they cannot be.
+    own: Option<Side>,
+    is_own_readable: bool,
+    said: BTreeMap<NodeId, Word>,
+    asked: BTreeSet<NodeId>,
+    hedge_at: Time,
+    stage: Stage,
+}
+
+/// All such reads that this node coordinates now.
+#[derive(Debug, Default)]
+pub(super) struct Selects {
+    selects: BTreeMap<u64, Select>,
+    observed: Vec<Observed>,
+}
+
+impl Selects {
+    /// Those that clients wait for.
+    pub(super) fn len(&self) -> usize {
+        let is_client = |select: &&Select| !matches!(select.request.asker, Asker::Write(_));
+        self.selects.values().filter(is_client).count()
+    }
+
+    /// What writes wanted to see, and have been shown.
+    pub(super) fn take_observed(&mut self) -> Vec<Observed> {
+        std::mem::take(&mut self.observed)
+    }
+
+    /// Begins a read on a partition that serves here.
+    pub(super) fn start(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        partition: PartitionId,
+        request: SelectRequest,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(replica) = core.replicas.get(&partition) else {
+            self.fail(core, request, Unavailable::Replicas, outputs);
+            return;
+        };
+        let regions = replica.regions();
+        let quorum = Quorum::new(Kind::Read, request.level, core.region, core.me, regions);
+        if !quorum.is_met(|node| core.is_serving(replica, node)) {
+            self.fail(core, request, Unavailable::Replicas, outputs);
+            return;
+        }
+        let asked = quorum.first(core.me, |node| core.is_serving(replica, node));
+        let id = core.id();
+        let asking = widened(&request.selection);
+        let hedge_at = now.time.after(HEDGE);
+        core.timers.set(request.deadline, Timer::Select(id));
+        core.query(outputs, Purpose::Select(id), Query::Select(asking.clone()));
+        if asked.len() > 1 {
+            core.timers.set(hedge_at, Timer::SelectHedge(id));
+        }
+        let select = Select {
+            request,
+            asking,
+            quorum,
+            own: None,
+            is_own_readable: true,
+            said: BTreeMap::new(),
+            asked,
+            hedge_at,
+            stage: Stage::Asking,
+        };
+        // Where a page ends is not known before this node's own was read.
+        if !matches!(select.asking, Selection::Page { .. }) {
+            select.ask_all(core.me, id, outputs);
+        }
+        self.selects.insert(id, select);
+    }
+
+    /// This node's own rows were read.
+    pub(super) fn on_own(
+        &mut self,
+        core: &mut Core,
+        id: u64,
+        answer: Answer,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(select) = self.selects.get_mut(&id) else {
+            return;
+        };
+        if let Answer::Selected {
+            position,
+            rows,
+            next,
+        } = answer
+        {
+            let side = Side::new(position, rows, next);
+            select.end_page(side.next.as_ref());
+            select.own = Some(side);
+        } else {
+            // Our own rows cannot be read: we do not count, and the others are asked.
+            select.own = Some(Side::default());
+            select.is_own_readable = false;
+        }
+        if matches!(select.asking, Selection::Page { .. }) {
+            select.ask_all(core.me, id, outputs);
+        }
+        if !select.is_own_readable {
+            self.on_hedge(core, id, outputs);
+        }
+        self.settle(core, id, outputs);
+    }
+
+    /// Somebody is slow: ask the other replicas too.
+    pub(super) fn on_hedge(&mut self, core: &Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(select) = self.selects.get_mut(&id) else {
+            return;
+        };
+        let is_page = matches!(select.asking, Selection::Page { .. });
+        if !matches!(select.stage, Stage::Asking) || (is_page && select.own.is_none()) {
+            return;
+        }
+        let groups = select.quorum.groups.iter();
+        let all: Vec<NodeId> = groups.flat_map(|group| group.replicas.clone()).collect();
+        for node in all {
+            if core.peers.is_up(node) && select.asked.insert(node) {
+                select.ask(node, id, false, outputs);
+            }
+        }
+    }
+
+    /// A replica told what it has.
+    pub(super) fn on_told(
+        &mut self,
+        core: &mut Core,
+        id: u64,
+        from: NodeId,
+        told: Told,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(select) = self.selects.get_mut(&id) else {
+            return;
+        };
+        if !matches!(select.stage, Stage::Asking) || !select.asked.contains(&from) {
+            return;
+        }
+        match select.said.get(&from) {
+            None => {
+                select.said.insert(from, Word::Early(told));
+            }
+            Some(Word::Fetching) => {
+                let state = told.state;
+                let side = Side::new(told.position, told.rows, told.next);
+                // A hash that was repeated is not the rows.
+                if side.state() != state {
+                    return;
+                }
+                select.said.insert(from, Word::Whole(side));
+            }
+            Some(Word::Early(_) | Word::Same(_) | Word::Whole(_)) => return,
+        }
+        self.settle(core, id, outputs);
+    }
+
+    /// A replica cannot answer: ask the others.
+    pub(super) fn on_cannot(
+        &mut self,
+        core: &Core,
+        id: u64,
+        from: NodeId,
+        outputs: &mut Vec<Output>,
+    ) {
+        if let Some(select) = self.selects.get_mut(&id) {
+            select.said.remove(&from);
+        }
+        self.on_hedge(core, id, outputs);
+    }
+
+    /// A replica has a part of the merged rows on disk. One that has not kept a row has had it, and has collected it.
+    pub(super) fn on_repaired(
+        &mut self,
+        core: &mut Core,
+        id: u64,
+        from: NodeId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(select) = self.selects.get_mut(&id) else {
+            return;
+        };
+        let Stage::Repairing { has, pending, .. } = &mut select.stage else {
+            return;
+        };
+        let Some(left) = pending.get_mut(&from) else {
+            return;
+        };
+        *left = left.saturating_sub(1);
+        if *left > 0 {
+            return;
+        }
+        has.insert(from);
+        if select.quorum.is_met(|node| has.contains(&node)) {
+            self.finish(core, id, outputs);
+        }
+    }
+
+    /// The deadline has passed; a read that was not answered has no effect that counts.
+    pub(super) fn on_deadline(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        if let Some(select) = self.selects.remove(&id) {
+            core.timers.clear(select.hedge_at, Timer::SelectHedge(id));
+            self.fail(core, select.request, Unavailable::Deadline, outputs);
+        }
+    }
+
+    fn fail(
+        &mut self,
+        core: &mut Core,
+        request: SelectRequest,
+        reason: Unavailable,
+        outputs: &mut Vec<Output>,
+    ) {
+        match request.asker {
+            Asker::Row(origin) | Asker::Rows(origin) => {
+                core.count(Counter::ReadsUnavailable, 1);
+                reply(outputs, origin, Outcome::Unavailable(reason));
+            }
+            Asker::Write(write) => self.observed.push(Observed {
+                write,
+                selection: request.selection,
+                seen: None,
+            }),
+        }
+    }
+
+    /// Fetches what differs; if enough replicas have told all they have, merges it and writes it back.
+    fn settle(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(select) = self.selects.get_mut(&id) else {
+            return;
+        };
+        let (Stage::Asking, Some(own)) = (&select.stage, &select.own) else {
+            return;
+        };
+        let mut differing = Vec::new();
+        let state = own.state();
+        for (node, word) in &mut select.said {
+            if let Word::Early(told) = word {
+                let is_same = select.is_own_readable && told.state == state && told.next.is_none();
+                if is_same {
+                    *word = Word::Same(std::mem::take(&mut told.position));
+                } else {
+                    *word = Word::Fetching;
+                    differing.push(*node);
+                }
+            }
+        }
+        for node in differing {
+            select.ask(node, id, true, outputs);
+        }
+        if !select.quorum.is_met(|node| select.has_told(core.me, node)) {
+            return;
+        }
+        let sides = select.sides(core.me);
+        let merged = merged(&sides);
+        let lacking: Vec<(NodeId, Vec<(RowKey, Row)>)> = sides
+            .iter()
+            .map(|(node, side)| (*node, side.lacks(&merged)))
+            .collect();
+        let has: BTreeSet<NodeId> = lacking
+            .iter()
+            .filter(|(_, rows)| rows.is_empty())
+            .map(|(node, _)| *node)
+            .collect();
+        let is_done = select.quorum.is_met(|node| has.contains(&node));
+        let pending = BTreeMap::new();
+        select.stage = Stage::Repairing {
+            merged,
+            has,
+            pending,
+        };
+        if is_done {
+            self.finish(core, id, outputs);
+            return;
+        }
+        core.count(Counter::ReadsRepaired, 1);
+        for (node, rows) in lacking {
+            self.repair(core, id, node, rows, outputs);
+        }
+    }
+
+    /// Brings a replica to the merged rows.
+    fn repair(
+        &mut self,
+        core: &mut Core,
+        id: u64,
+        node: NodeId,
+        rows: Vec<(RowKey, Row)>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(select) = self.selects.get_mut(&id) else {
+            return;
+        };
+        let Stage::Repairing { pending, .. } = &mut select.stage else {
+            return;
+        };
+        if node == core.me {
+            pending.insert(node, rows.len());
+            for (key, row) in rows {
+                core.change(
+                    outputs,
+                    Purpose::SelectRepair(id),
+                    Change::Repair { key, row },
+                );
+            }
+            return;
+        }
+        let pieces = pieces(rows);
+        pending.insert(node, pieces.len());
+        for rows in pieces {
+            send(outputs, node, Lane::Request, Message::Repair { id, rows });
+        }
+    }
+
+    fn finish(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(select) = self.selects.remove(&id) else {
+            return;
+        };
+        let Stage::Repairing { merged, .. } = select.stage else {
+            return;
+        };
+        core.timers
+            .clear(select.request.deadline, Timer::Select(id));
+        core.timers.clear(select.hedge_at, Timer::SelectHedge(id));
+        let SelectRequest {
+            asker, selection, ..
+        } = select.request;
+        let mut rows = merged.rows;
+        if let Selection::Rows(wished) = &selection {
+            rows.retain(|key, _| wished.contains(key));
+        }
+        match asker {
+            Asker::Row(origin) => {
+                core.count(Counter::ReadsOk, 1);
+                let row = rows.into_values().next();
+                reply(outputs, origin, Outcome::Read(row));
+            }
+            Asker::Rows(origin) => {
+                core.count(Counter::ReadsOk, 1);
+                let rows = rows.into_iter().collect();
+                let next = merged.next;
+                reply(outputs, origin, Outcome::Selected { rows, next });
+            }
+            Asker::Write(write) => self.observed.push(Observed {
+                write,
+                selection,
+                seen: Some((merged.position, merged.next)),
+            }),
+        }
+    }
+}
+
+impl Select {
+    fn ask_all(&self, me: NodeId, id: u64, outputs: &mut Vec<Output>) {
+        for node in self.asked.iter().filter(|node| **node != me) {
+            self.ask(*node, id, false, outputs);
+        }
+    }
+
+    fn ask(&self, node: NodeId, id: u64, whole: bool, outputs: &mut Vec<Output>) {
+        let selection = self.asking.clone();
+        let message = Message::Select {
+            id,
+            selection,
+            whole,
+        };
+        send(outputs, node, Lane::Request, message);
+    }
+
+    /// The others are asked for what lies in this node's own page. They may have more in it.
+    fn end_page(&mut self, next: Option<&Bytes>) {
+        if let Selection::Page {
+            upto,
+            rows_max,
+            bytes_max,
+            ..
+        } = &mut self.asking
+            && let Some(next) = next
+        {
+            *upto = Some(next.clone());
+            *rows_max = rows_max.saturating_mul(2);
+            *bytes_max = bytes_max.saturating_mul(2);
+        }
+    }
+
+    fn has_told(&self, me: NodeId, node: NodeId) -> bool {
+        if node == me {
+            return self.is_own_readable;
+        }
+        let word = self.said.get(&node);
+        matches!(word, Some(Word::Same(_) | Word::Whole(_)))
+    }
+
+    /// What those hold that have told it, this node first.
+    fn sides(&self, me: NodeId) -> Vec<(NodeId, Side)> {
+        let own = self.own.iter().filter(|_| self.is_own_readable);
+        let mut sides: Vec<(NodeId, Side)> = own.clone().map(|own| (me, own.clone())).collect();
+        for (node, word) in &self.said {
+            match word {
+                Word::Same(position) => sides.extend(own.clone().map(|own| {
+                    let side = Side {
+                        position: position.clone(),
+                        ..own.clone()
+                    };
+                    (*node, side)
+                })),
+                Word::Whole(side) => sides.push((*node, side.clone())),
+                Word::Early(_) | Word::Fetching => {}
+            }
+        }
+        sides
+    }
+}
+
+fn merged(sides: &[(NodeId, Side)]) -> Side {
+    let mut sides = sides.iter().map(|(_, side)| side);
+    let mut merged = sides.next().cloned().unwrap_or_default();
+    for side in sides {
+        merged.join(side);
+    }
+    merged.apply_clears();
+    merged
+}
+
+/// A member or field may have gone with its whole collection: the row that says so is asked for too.
+fn widened(selection: &Selection) -> Selection {
+    let Selection::Rows(rows) = selection else {
+        return selection.clone();
+    };
+    let mut rows = rows.clone();
+    let clears: BTreeSet<RowKey> = rows
+        .iter()
+        .filter_map(|key| Some(key.with(&Part::Clear(key.part()?.collection()?))))
+        .collect();
+    rows.extend(clears);
+    rows.sort_unstable();
+    rows.dedup();
+    Selection::Rows(rows)
+}
+
+/// Rows in pieces that are not too long for a message.
+fn pieces(rows: Vec<(RowKey, Row)>) -> Vec<Vec<(RowKey, Row)>> {
+    let mut pieces: Vec<Vec<(RowKey, Row)>> = Vec::new();
+    let mut bytes = 0usize;
+    for (key, row) in rows {
+        let size = key.size() + row.size();
+        match pieces.last_mut() {
+            Some(piece) if bytes + size <= REPAIR_BYTES => {
+                bytes += size;
+                piece.push((key, row));
+            }
+            Some(_) | None => {
+                bytes = size;
+                pieces.push(vec![(key, row)]);
+            }
+        }
+    }
+    pieces
+}

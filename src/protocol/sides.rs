@@ -1,0 +1,273 @@
+//! What replicas hold of a selection of rows, and what is right if they differ: pure.
+//!
+//! A replica's position is a causal context of its whole partition. So what it has not, though its position covers
+//! it, was deleted there and collected.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::model::{Collection, Context, Part, Place, Position, Row, RowKey, share_prefix};
+
+/// What one replica holds.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Side {
+    /// Never newer than the rows.
+    pub(super) position: Position,
+    /// The rows.
+    pub(super) rows: BTreeMap<RowKey, Row>,
+    /// Rows beyond this subkey were not looked at.
+    pub(super) next: Option<Bytes>,
+}
+
+impl Side {
+    pub(super) fn new(position: Position, rows: Vec<(RowKey, Row)>, next: Option<Bytes>) -> Self {
+        let rows = rows.into_iter().collect();
+        Self {
+            position,
+            rows,
+            next: next.map(|next| page_end(&next)),
+        }
+    }
+
+    /// A hash of the states of all rows: equal on two replicas if a client would see the same.
+    pub(super) fn state(&self) -> u128 {
+        state(self.rows.iter())
+    }
+
+    /// Merges what another replica holds of the same selection into this, by the positions of both. Where one was
+    /// not looked at as far as the other, both end there.
+    pub(super) fn join(&mut self, other: &Self) {
+        let mut other = other.clone();
+        let ends = [self.next.as_ref(), other.next.as_ref()];
+        if let Some(end) = ends.into_iter().flatten().min().cloned() {
+            self.cut(&end);
+            other.cut(&end);
+        }
+        let keys: BTreeSet<RowKey> = self.rows.keys().chain(other.rows.keys()).cloned().collect();
+        let merged = keys.into_iter().filter_map(|key| {
+            let row = match (self.rows.get(&key), other.rows.get(&key)) {
+                (Some(mine), Some(theirs)) => {
+                    both((mine, &self.position), (theirs, &other.position))
+                }
+                (Some(row), None) => row.unknown(|dot| other.position.covers(dot))?,
+                (None, Some(row)) => row.unknown(|dot| self.position.covers(dot))?,
+                (None, None) => return None,
+            };
+            Some((key, row))
+        });
+        self.rows = merged.collect();
+        self.position.join(&other.position);
+    }
+
+    /// Takes away what the clears among the rows cover.
+    pub(super) fn apply_clears(&mut self) {
+        let cleared: BTreeMap<Collection, Context> = self
+            .rows
+            .iter()
+            .filter_map(|(key, row)| match (key.part()?, row) {
+                (Part::Clear(collection), Row::Clear(clear)) => {
+                    Some((collection, clear.cleared.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        self.rows.retain(|key, row| {
+            let collection = key.part().and_then(|part| part.collection());
+            let Some(cleared) = collection.and_then(|collection| cleared.get(&collection)) else {
+                return true;
+            };
+            row.clear(cleared);
+            !row.is_cleared_by(cleared)
+        });
+    }
+
+    /// The rows of the merged state that this replica has not got.
+    pub(super) fn lacks(&self, merged: &Self) -> Vec<(RowKey, Row)> {
+        let has = |key: &RowKey, row: &Row| match self.rows.get(key) {
+            Some(mine) => mine.summary().state == row.summary().state,
+            // It has collected the delete.
+            None => row.is_tombstone() && row.dots().iter().all(|dot| self.position.covers(*dot)),
+        };
+        let lacking = merged.rows.iter().filter(|(key, row)| !has(key, row));
+        lacking
+            .map(|(key, row)| (key.clone(), row.clone()))
+            .collect()
+    }
+
+    /// Forgets what lies beyond a subkey.
+    fn cut(&mut self, end: &Bytes) {
+        self.next = Some(end.clone());
+        self.rows.retain(|key, _| match key.part() {
+            Some(Part::Clear(_)) => true,
+            // It stands with the shares of its counter.
+            Some(Part::Once(place @ Place::Field(_), _)) => share_prefix(&place) <= *end,
+            Some(_) | None => key.subkey <= *end,
+        });
+    }
+}
+
+/// Two states of a row, each from a replica that knows what its position covers: a version stays if both have it,
+/// or if the one that has it not does not know it.
+fn both((mine, here): (&Row, &Position), (theirs, there): (&Row, &Position)) -> Row {
+    let mut merged = mine.clone();
+    merged.absorb(theirs, |dot| here.covers(dot));
+    let mut reverse = theirs.clone();
+    reverse.absorb(mine, |dot| there.covers(dot));
+    merged.merge(&reverse);
+    merged
+}
+
+/// A hash of the states of some rows, in order.
+pub(super) fn state<'a>(rows: impl Iterator<Item = (&'a RowKey, &'a Row)>) -> u128 {
+    let mut hasher = Xxh3::with_seed(1);
+    for (key, row) in rows {
+        let length = u64::try_from(key.subkey.len()).unwrap_or(u64::MAX);
+        hasher.update(&length.to_be_bytes());
+        hasher.update(&key.subkey);
+        hasher.update(&row.summary().state.to_be_bytes());
+    }
+    hasher.digest128()
+}
+
+/// Where a page really ends that ends at this subkey: the shares of a counter are never parted, and another replica
+/// may have more of them.
+pub(super) fn page_end(subkey: &Bytes) -> Bytes {
+    match Part::of(subkey) {
+        Some(Part::Share(place, _)) => {
+            let mut end = BytesMut::from(&share_prefix(&place)[..]);
+            end.put_bytes(u8::MAX, 12);
+            end.freeze()
+        }
+        Some(_) | None => subkey.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Actor, Dot, Incarnation, KeyspaceId, NodeId, Reach, Siblings, Stamp, Timestamp, Version,
+    };
+
+    fn dot(node: u32, n: u64) -> Dot {
+        let actor = Actor {
+            node: NodeId(node),
+            incarnation: Incarnation(1),
+        };
+        Dot { actor, n }
+    }
+
+    fn key(part: &Part) -> RowKey {
+        RowKey::plain(KeyspaceId(1), Bytes::from_static(b"k")).with(part)
+    }
+
+    fn member(name: &'static str) -> RowKey {
+        key(&Part::Member(Bytes::from_static(name.as_bytes())))
+    }
+
+    fn row(dots: &[Dot]) -> Row {
+        let mut row = Siblings::default();
+        for dot in dots {
+            let stamp = Stamp {
+                timestamp: Timestamp {
+                    micros: dot.n,
+                    logical: 0,
+                },
+                dot: *dot,
+            };
+            row.put(Version::new(stamp, Some(Bytes::new())), &Context::default());
+        }
+        Row::Siblings(row)
+    }
+
+    fn side(at: &[(u32, u64)], rows: &[(RowKey, Row)]) -> Side {
+        let reach = |(node, n): &(u32, u64)| (dot(*node, 1).actor, Reach::upto(*n));
+        Side::new(at.iter().map(reach).collect(), rows.to_vec(), None)
+    }
+
+    #[test]
+    fn what_a_position_covers_and_a_side_has_not_was_deleted() {
+        let (one, two) = (dot(1, 1), dot(2, 1));
+        let mut mine = side(&[(1, 5)], &[]);
+        let theirs = side(
+            &[(2, 1)],
+            &[(member("a"), row(&[one])), (member("b"), row(&[two]))],
+        );
+        mine.join(&theirs);
+        assert_eq!(mine.rows.keys().collect::<Vec<_>>(), [&member("b")]);
+        assert_eq!(side(&[(2, 1)], &[]).lacks(&mine).len(), 1);
+        assert!(theirs.lacks(&mine).is_empty());
+    }
+
+    #[test]
+    fn both_sides_take_away_what_they_saw_go_whoever_is_asked_first() {
+        let (one, two, three) = (dot(1, 1), dot(2, 1), dot(3, 1));
+        let mine = side(&[(1, 1), (2, 1)], &[(member("a"), row(&[one, three]))]);
+        let theirs = side(&[(1, 1), (2, 1)], &[(member("a"), row(&[two, three]))]);
+        for (first, second) in [(&mine, &theirs), (&theirs, &mine)] {
+            let mut merged = first.clone();
+            merged.join(second);
+            assert_eq!(merged.rows[&member("a")].dots(), vec![three]);
+        }
+    }
+
+    #[test]
+    fn a_page_ends_where_the_shortest_does_and_keeps_counters_whole() {
+        let share = |node| {
+            key(&Part::Share(
+                Place::Field(Bytes::from_static(b"n")),
+                dot(node, 1).actor,
+            ))
+        };
+        let once = key(&Part::Once(
+            Place::Field(Bytes::from_static(b"n")),
+            crate::model::OpId(1),
+        ));
+        let field = key(&Part::Field(Bytes::from_static(b"z")));
+        let some = row(&[dot(1, 1)]);
+        let mut mine = side(
+            &[],
+            &[
+                (share(1), some.clone()),
+                (share(9), some.clone()),
+                (once.clone(), some.clone()),
+                (field, some.clone()),
+            ],
+        );
+        let theirs = Side::new(
+            Position::default(),
+            vec![(share(1), some)],
+            Some(share(1).subkey),
+        );
+        mine.join(&theirs);
+        assert_eq!(
+            mine.rows.keys().collect::<Vec<_>>(),
+            [&share(1), &share(9), &once]
+        );
+        assert_eq!(mine.next, Some(page_end(&share(1).subkey)));
+    }
+
+    #[test]
+    fn a_clear_takes_what_it_covers_of_either_side() {
+        let clear = Row::Clear(crate::model::Clear {
+            stamp: Stamp {
+                timestamp: Timestamp::ZERO,
+                dot: dot(1, 9),
+            },
+            cleared: [dot(2, 1)].into_iter().collect(),
+        });
+        let mut merged = side(&[], &[(key(&Part::Clear(Collection::Set)), clear)]);
+        merged.join(&side(
+            &[],
+            &[
+                (member("a"), row(&[dot(2, 1)])),
+                (member("b"), row(&[dot(2, 2)])),
+            ],
+        ));
+        merged.apply_clears();
+        assert_eq!(merged.rows.len(), 2);
+        assert!(merged.rows.contains_key(&member("b")));
+    }
+}

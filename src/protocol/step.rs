@@ -1,0 +1,146 @@
+//! What goes into a machine and what comes out of it.
+//!
+//! Whoever turns the machine does what the outputs say; these types know nothing of how.
+
+use std::sync::Arc;
+
+use crate::model::{
+    Actor, Answer, Change, Effect, Limits, NodeId, PartitionId, Query, Ticket, Time, Wall,
+};
+use crate::placement::Placement;
+
+use super::message::{Lane, Message, Outcome, Request};
+
+/// Names one request of a client of this node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct RequestId(pub u64);
+
+/// The present, as the loop reads it once a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// For deadlines.
+    pub time: Time,
+    /// For watermarks and lag.
+    pub wall: Wall,
+}
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeId,
+    /// This life of it.
+    pub actor: Actor,
+    /// Who holds what.
+    pub placement: Arc<Placement>,
+    /// The limits.
+    pub limits: Limits,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Nothing but time.
+    Tick,
+    /// A client asks.
+    Request {
+        /// Its name, for the reply.
+        id: RequestId,
+        /// What it wants.
+        request: Request,
+        /// Until when.
+        deadline: Time,
+    },
+    /// A connection to a peer is up (again): what was in flight on an older one is lost.
+    Connected {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The connection to a peer is gone.
+    Disconnected {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// A peer says something.
+    Message {
+        /// The peer, as its certificate names it.
+        from: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// Changes were decided by the door, in this order, but are not yet on disk.
+    Staged(Vec<(Ticket, Effect)>),
+    /// The changes of these tickets are on disk.
+    Durable(Vec<Ticket>),
+    /// A query was answered.
+    Answered {
+        /// Which.
+        ticket: Ticket,
+        /// The answer.
+        answer: Answer,
+    },
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send a message; it may be dropped if the peer is not connected.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// On which stream.
+        lane: Lane,
+        /// What.
+        message: Message,
+    },
+    /// Give a change to the door; changes are staged in the order given.
+    Change {
+        /// Its name.
+        ticket: Ticket,
+        /// The change.
+        change: Change,
+    },
+    /// Ask the store.
+    Query {
+        /// Its name.
+        ticket: Ticket,
+        /// The question.
+        query: Query,
+    },
+    /// Answer a client.
+    Reply {
+        /// Which request.
+        id: RequestId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Say something to the operator, once.
+    Report(Report),
+}
+
+/// Something that an operator should know; logged once, by the loop.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Report {
+    /// A peer is heard in both directions.
+    PeerUp(NodeId),
+    /// A peer is not heard any more.
+    PeerDown(NodeId),
+    /// A peer's timestamps lie further ahead than `max_offset`: its changes wait.
+    ClockAhead(NodeId),
+    /// A partition has caught up with its region and serves.
+    Serving(PartitionId),
+    /// A log was trimmed past our position: the partition is reconciled with this peer.
+    Reconciling(PartitionId, NodeId),
+    /// Reconciliation raised the position; so many rows were exchanged.
+    Reconciled {
+        /// The partition.
+        partition: PartitionId,
+        /// With whom.
+        peer: NodeId,
+        /// Rows that differed and were merged.
+        rows: u64,
+    },
+    /// Peers hold changes of this very incarnation that this disk does not know: the disk is an old copy.
+    /// The loop must stop the process; the next start takes a new incarnation.
+    Amnesia(PartitionId),
+}
