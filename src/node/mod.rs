@@ -1,7 +1,6 @@
 //! A node: the loop in which machine, store and network meet, and the handle by which doors reach it.
 
 mod clock;
-mod distrust;
 mod handle;
 mod latency;
 mod run;

@@ -16,7 +16,6 @@ use crate::placement::Topology;
 use crate::protocol::{Input, Machine, Operation, Outcome, Output, Report, RequestId, Unavailable};
 use crate::storage::{Store, StoreEvent};
 
-use super::distrust::Distrust;
 use super::handle::{Call, Shared};
 
 /// Events taken before the machine is asked to send.
@@ -43,8 +42,6 @@ pub(super) struct Loop {
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) shared: Arc<Shared>,
     pub(super) state: State,
-    /// Stands while the data folder is known to be an old copy that has not caught up.
-    pub(super) distrust: Distrust,
 }
 
 /// What the loop itself holds.
@@ -197,10 +194,6 @@ impl Loop {
                 Output::Reply { id, outcome } => self.reply(id, outcome),
                 Output::Report(report) => {
                     tell(&self.shared.topology, self.shared.node, &report);
-                    if matches!(report, Report::Amnesia(_)) {
-                        self.distrust.set();
-                        std::process::abort();
-                    }
                 }
             }
         }
@@ -253,9 +246,6 @@ impl Loop {
         if now.time.since(self.state.viewed) >= VIEW_EVERY {
             self.state.viewed = now.time;
             let view = self.machine.view(now);
-            if view.serving == view.partitions {
-                self.distrust.clear();
-            }
             self.shared.view.store(Arc::new(view));
             self.shared.store_stats.store(Arc::new(self.store.stats()));
         }
@@ -313,12 +303,21 @@ fn tell(topology: &Topology, me: NodeId, report: &Report) {
                 "reconciled"
             );
         }
-        Report::Amnesia(partition) => {
+        Report::Fenced(partition) => {
             tracing::error!(
                 node,
                 partition = place(partition),
                 "peers hold changes that this node made and its disk does not know: an old copy of the data folder \
-                 was put in place. Stopping; the next start takes a new incarnation and catches up"
+                 was put in place, or the disk lost what it had synced. The partition serves when it has caught up"
+            );
+        }
+        Report::Impossible(partition, peer) => {
+            tracing::error!(
+                node,
+                partition = place(partition),
+                peer = name(*peer),
+                "peer claims changes of this node that it never made: its word is not taken in. Does another process \
+                 run under this node's name?"
             );
         }
     }

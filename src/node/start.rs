@@ -16,7 +16,6 @@ use crate::protocol::{Config, Machine};
 use crate::storage::{OpenOptions, Store, StoreOptions};
 
 use super::clock::Clock;
-use super::distrust::Distrust;
 use super::handle::{Handle, Shared};
 use super::latency::Latency;
 use super::run::{Loop, State};
@@ -115,18 +114,7 @@ impl Node {
             placement: Arc::clone(&placement),
             limits: topology.limits.clone(),
         };
-        let distrust = Distrust::look(&config.data);
-        let mut partitions = opened.partitions;
-        if distrust.is_set() {
-            tracing::warn!(
-                node = me.name,
-                "the data folder is an old copy: it serves when it has caught up"
-            );
-            for partition in &mut partitions {
-                partition.is_serving = false;
-            }
-        }
-        let machine = Machine::new(clock.now(), machine_config, partitions);
+        let machine = Machine::new(clock.now(), machine_config, opened.partitions);
         let shared = Arc::new(Shared {
             node: config.node,
             view: ArcSwap::from_pointee(machine.view(clock.now())),
@@ -150,7 +138,6 @@ impl Node {
             calls: receiver,
             shared: Arc::clone(&shared),
             state: State::default(),
-            distrust,
         };
         let tasks = Tasks::default();
         tasks.spawn(turning.run(tasks.stopping()));

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Actor, Change, Limits, NodeId, PartitionId, Position, Query, RegionId, RowKey, Ticket, Wall,
+    Actor, Change, Incarnation, Limits, NodeId, PartitionId, Position, Query, RegionId, RowKey,
+    Ticket, Wall,
 };
 use crate::placement::Placement;
 
 use super::message::{Append, Lane, Message, Outcome};
+use super::other::Other;
 use super::peers::Peers;
 use super::reconcile::Half;
 use super::replica::Replica;
@@ -78,8 +80,10 @@ pub(super) enum Purpose {
     Mend(PartitionId),
     /// The position after reconciliation.
     Raise(PartitionId, Position),
-    /// Trimming and collecting.
+    /// What a replica does by itself.
     Upkeep,
+    /// Lives of a node that are over need not be counted any more.
+    Retire(PartitionId, NodeId, Incarnation),
     /// A partition begins to serve.
     Serve(PartitionId),
 }
@@ -111,6 +115,8 @@ pub(super) enum Counter {
     ReconcileBytes,
     Refills,
     Relayed,
+    Fenced,
+    Retired,
 }
 
 impl Counter {
@@ -140,6 +146,8 @@ impl Counter {
             Self::ReconcileBytes => "reconcile_bytes_total",
             Self::Refills => "refills_total",
             Self::Relayed => "relayed_appends_total",
+            Self::Fenced => "fenced_total",
+            Self::Retired => "retired_total",
         }
     }
 }
@@ -163,6 +171,8 @@ pub(super) struct Core {
     pub(super) vouched: u64,
     /// Own writes that the door has not decided on yet; each will be stamped above this time.
     pub(super) at_door: BTreeMap<Ticket, u64>,
+    /// Versions of this node that lost to concurrent ones, by the region of the winner.
+    pub(super) lost: BTreeMap<RegionId, u64>,
     next_id: u64,
 }
 
@@ -196,6 +206,7 @@ impl Core {
             wall: now.wall,
             vouched: 0,
             at_door: BTreeMap::new(),
+            lost: BTreeMap::new(),
             // Ids go on rising over restarts, so that a peer can tell a repeated question from a new one.
             next_id: now.wall.0,
         }
@@ -209,6 +220,15 @@ impl Core {
 
     pub(super) fn count(&mut self, counter: Counter, by: u64) {
         *self.counters.entry(counter).or_default() += by;
+    }
+
+    /// Counts versions of this node that lost, by the node that won.
+    pub(super) fn count_lost(&mut self, lost: &BTreeMap<NodeId, u64>) {
+        for (node, count) in lost {
+            if let Some(region) = self.region_of(*node) {
+                *self.lost.entry(region).or_default() += count;
+            }
+        }
     }
 
     pub(super) fn partition(&self, key: &RowKey) -> PartitionId {
@@ -228,12 +248,12 @@ impl Core {
         node == self.me || self.peers.is_up(node)
     }
 
-    /// Whether a replica serves, as far as it is known: here, or by its own word.
+    /// Whether a replica serves, as far as it is known: here, or by its own full word in this life of both.
     pub(super) fn is_serving(&self, replica: &Replica, node: NodeId) -> bool {
         if node == self.me {
             replica.is_serving
         } else {
-            self.peers.is_up(node) && replica.other(node).is_some_and(|other| other.is_serving)
+            self.peers.is_up(node) && replica.other(node).is_some_and(Other::is_serving)
         }
     }
 

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Incarnation, NodeId, PartitionId, Position, Reach, Time};
+use crate::model::{Actor, Change, Incarnation, NodeId, PartitionId, Position, Reach, Time};
 
-use super::core::{Core, send};
+use super::core::{Core, Counter, Purpose, report, send};
 use super::message::{Heartbeat, Known, Lane, Message};
+use super::other::Told;
 use super::receiver::Receiver;
-use super::replica::Told;
 use super::sender::Sender;
-use super::step::{Now, Output};
+use super::step::{Now, Output, Report};
 use super::timers::Timer;
 
-/// Every so many heartbeats all positions are told, hearsay included.
+/// Every so many heartbeats all positions are told, as they stood at one moment, hearsay included.
 const FULL_EVERY: u64 = 25;
+/// And in the middle between two of those, what others are known to have by now: so a change of theirs crosses a
+/// link that is cut, through a third region, in one such time and not two.
+const NEWS_AT: u64 = FULL_EVERY / 2;
 /// Heartbeats after a connection that tell all, whatever was told before.
 const FULL_FIRST: u64 = 4;
 
@@ -56,9 +59,16 @@ impl Heartbeats {
         let told = self.0.entry(peer).or_default();
         told.count += 1;
         let is_full = told.count <= FULL_FIRST || told.count.is_multiple_of(FULL_EVERY);
+        let hearsay = if is_full {
+            Hearsay::Snapshots
+        } else if told.count % FULL_EVERY == NEWS_AT {
+            Hearsay::News
+        } else {
+            Hearsay::None
+        };
         told.due = now.time.after(core.limits.heartbeat_every);
         core.timers.set(told.due, Timer::Heartbeat(peer));
-        let known = known(core, told, peer, is_full);
+        let known = known(core, told, peer, hearsay);
         let wants = receiver.wants(core, peer);
         core.vouch();
         let marks = sender.marks(core, peer);
@@ -80,9 +90,21 @@ impl Heartbeats {
     }
 }
 
+/// What a heartbeat says of third nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hearsay {
+    /// Nothing: it tells what has changed here.
+    None,
+    /// What they are known to have by now.
+    News,
+    /// What they had at one moment, as this node's own position is told: a full heartbeat.
+    Snapshots,
+}
+
 /// Positions to tell a peer: of the partitions that it holds too.
-fn known(core: &Core, told: &mut Book, peer: NodeId, is_full: bool) -> Vec<Known> {
+fn known(core: &Core, told: &mut Book, peer: NodeId, hearsay: Hearsay) -> Vec<Known> {
     let mut all = Vec::new();
+    let is_full = hearsay == Hearsay::Snapshots;
     for (partition, replica) in core
         .replicas
         .iter()
@@ -102,8 +124,8 @@ fn known(core: &Core, told: &mut Book, peer: NodeId, is_full: bool) -> Vec<Known
         } else {
             changed(before, &replica.position)
         };
-        if is_full || !position.reaches.is_empty() || *was_serving != replica.is_serving {
-            *before = replica.position.clone();
+        if is_full || position != Position::default() || *was_serving != replica.is_serving {
+            before.clone_from(&replica.position);
             *was_serving = replica.is_serving;
             all.push(say(
                 core.me,
@@ -112,60 +134,199 @@ fn known(core: &Core, told: &mut Book, peer: NodeId, is_full: bool) -> Vec<Known
                 replica.is_serving,
             ));
         }
-        if is_full {
-            let others = replica.others().filter(|(node, _)| *node != peer);
-            all.extend(others.map(|(node, other)| {
-                say(
-                    node,
-                    other.incarnation,
-                    other.position.clone(),
-                    other.is_serving,
-                )
-            }));
-        }
+        let others = replica.others().filter(|(node, _)| *node != peer);
+        all.extend(others.filter_map(|(node, other)| {
+            let position = match hearsay {
+                Hearsay::None => return None,
+                Hearsay::News => &other.position,
+                Hearsay::Snapshots => &other.snapshot,
+            };
+            let is_serving = other.says_serving();
+            Some(say(node, other.incarnation, position.clone(), is_serving))
+        }));
     }
     all
 }
 
+/// What of a position a peer has not been told. Lives that are retired are told once, as marks are.
 fn changed(before: &Position, now: &Position) -> Position {
-    let risen = |(actor, reach): &(&crate::model::Actor, &Reach)| before.reach(**actor) != **reach;
+    let risen = |(actor, reach): &(&Actor, &Reach)| before.reach(**actor) != **reach;
     let reaches = now.reaches.iter().filter(risen);
+    let is_new = |(node, upto): &(&NodeId, &Incarnation)| before.retired.get(*node) != Some(*upto);
     Position {
         reaches: reaches.map(|(actor, reach)| (*actor, *reach)).collect(),
-        retired: now.retired.clone(),
+        retired: (now.retired.iter().filter(is_new))
+            .map(|(node, upto)| (*node, *upto))
+            .collect(),
     }
 }
 
-/// Takes in what a peer knows. Returns the partitions here of which a replica has got further, and one in
-/// which our own log is further elsewhere than here, if there is such a one.
+/// Takes in what a peer knows. Returns the partitions here of which a replica has got further.
+///
+/// What a replica says of *this node* decides whether the disk here is what it was. More of an earlier life than is
+/// here: the disk is an old copy, for an own log is durable here before anything is answered or leaves the region.
+/// More of this very life than was ever stamped is impossible: dots are never used twice, so somebody errs, and
+/// not we; such a word is not taken in.
 pub(super) fn on_known(
     core: &mut Core,
     from: NodeId,
     known: &[Known],
     told: Told,
-) -> (Vec<PartitionId>, Option<PartitionId>) {
+    outputs: &mut Vec<Output>,
+) -> Vec<PartitionId> {
     let mut touched = Vec::new();
-    let mut forgotten = None;
+    let mut fenced = Vec::new();
+    let (me, actor) = (core.me, core.actor);
     for known in known {
-        let (me, actor) = (core.me, core.actor);
         let Some(replica) = core.replicas.get_mut(&known.partition) else {
             continue;
         };
-        // Only a replica's own word counts: hearsay could stop every node of the cluster.
-        let is_own_word = known.node == from && replica.is_replica(from);
-        if is_own_word && known.position.reach(actor).complete > replica.staged(actor) {
-            forgotten = Some(known.partition);
-        }
         if known.node == me || !replica.is_replica(known.node) {
             continue;
         }
-        if known.node == from {
-            replica.on_first_hand(known, told);
-        } else {
-            replica.on_hearsay(known);
+        if known.position.reach(actor).complete > replica.staged(actor) {
+            if replica.doubted.insert(from) {
+                report(outputs, Report::Impossible(known.partition, from));
+            }
+            continue;
         }
         touched.push(known.partition);
+        if known.node != from {
+            replica.on_hearsay(known, told);
+            continue;
+        }
+        replica.on_first_hand(known, told);
+        // Only a replica's own word counts: hearsay could stop every node of the cluster.
+        if replica.lacks_own(actor, &known.position) && replica.fence(from) {
+            fenced.push(known.partition);
+        }
+    }
+    for partition in fenced {
+        core.count(Counter::Fenced, 1);
+        report(outputs, Report::Fenced(partition));
+        core.change(outputs, Purpose::Upkeep, Change::Fence { partition });
     }
     touched.dedup();
-    (touched, forgotten)
+    touched
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::samples::{ME, PARTITION, actor, at, core, known, position};
+
+    /// Takes in a word; says what changes and reports came of it.
+    fn hear(core: &mut Core, from: u32, known: Known, told: Told) -> (Vec<Change>, Vec<Report>) {
+        let mut outputs = Vec::new();
+        on_known(core, NodeId(from), &[known], told, &mut outputs);
+        let (mut changes, mut reports) = (Vec::new(), Vec::new());
+        for output in outputs {
+            match output {
+                Output::Change { change, .. } => changes.push(change),
+                Output::Report(report) => reports.push(report),
+                Output::Send { .. } | Output::Query { .. } | Output::Reply { .. } => {}
+            }
+        }
+        (changes, reports)
+    }
+
+    fn fence() -> (Vec<Change>, Vec<Report>) {
+        let partition = PARTITION;
+        (
+            vec![Change::Fence { partition }],
+            vec![Report::Fenced(partition)],
+        )
+    }
+
+    fn replica(core: &Core) -> &crate::protocol::replica::Replica {
+        &core.replicas[&PARTITION]
+    }
+
+    #[test]
+    fn an_old_copy_is_fenced_by_a_peer_that_holds_more_of_an_earlier_life() {
+        let mut core = core(at(5));
+        assert_eq!(
+            hear(&mut core, 4, known(4, 1, at(5)), Told::All),
+            (vec![], vec![])
+        );
+        assert_eq!(
+            hear(&mut core, 4, known(4, 1, at(7)), Told::Changes),
+            fence()
+        );
+        assert!(!replica(&core).is_serving);
+        let again = hear(&mut core, 4, known(4, 1, at(8)), Told::Changes);
+        assert_eq!(again, (vec![], vec![]), "once");
+        assert_eq!(core.counters.get(&Counter::Fenced), Some(&1));
+    }
+
+    #[test]
+    fn hearsay_fences_nobody() {
+        let mut core = core(at(5));
+        let heard = hear(&mut core, 2, known(4, 1, at(7)), Told::All);
+        assert_eq!(heard, (vec![], vec![]));
+        assert!(replica(&core).is_serving);
+    }
+
+    #[test]
+    fn a_fenced_replica_waits_for_what_the_claimant_has_and_for_every_neighbour() {
+        let mut core = core(at(5));
+        let told = position(&[(actor(1, 1), 5), (actor(3, 1), 2)]);
+        hear(&mut core, 2, known(2, 1, told), Told::All);
+        hear(&mut core, 4, known(4, 1, at(7)), Told::All);
+        let reach = |core: &mut Core, actor: Actor, n: u64| {
+            let replica = core.replicas.get_mut(&PARTITION).unwrap();
+            replica.reach(crate::model::Wall(0), actor, Reach::upto(n));
+            replica.has_caught_up()
+        };
+        assert!(!reach(&mut core, actor(1, 1), 7), "node 3 was not heard");
+        hear(&mut core, 3, known(3, 1, at(6)), Told::All);
+        assert!(!reach(&mut core, actor(1, 1), 8), "node 2 had more");
+        assert!(reach(&mut core, actor(3, 1), 2));
+    }
+
+    #[test]
+    fn more_of_this_life_than_was_stamped_is_not_believed() {
+        let mut core = core(at(5));
+        let claimed = position(&[(ME, 3), (actor(3, 1), 9)]);
+        let (changes, reports) = hear(&mut core, 2, known(2, 1, claimed.clone()), Told::All);
+        assert_eq!(changes, vec![]);
+        assert_eq!(reports, vec![Report::Impossible(PARTITION, NodeId(2))]);
+        assert_eq!(replica(&core).other(NodeId(2)), None);
+        let again = hear(&mut core, 2, known(2, 1, claimed), Told::All);
+        assert_eq!(again, (vec![], vec![]));
+        assert!(replica(&core).is_serving);
+    }
+
+    #[test]
+    fn a_full_heartbeat_passes_on_moments_and_never_what_was_pieced_together() {
+        let mut core = core(at(9));
+        hear(&mut core, 3, known(3, 1, at(4)), Told::All);
+        hear(&mut core, 3, known(3, 1, at(8)), Told::Changes);
+        let mut book = Book::default();
+        let told = |core: &Core, book: &mut Book, hearsay| {
+            let all = known_of_third(super::known(core, book, NodeId(2), hearsay));
+            all.map(|known| known.position)
+        };
+        assert_eq!(told(&core, &mut book, Hearsay::Snapshots), Some(at(4)));
+        assert_eq!(told(&core, &mut book, Hearsay::News), Some(at(8)));
+        assert_eq!(told(&core, &mut book, Hearsay::None), None);
+    }
+
+    fn known_of_third(all: Vec<Known>) -> Option<Known> {
+        all.into_iter().find(|known| known.node == NodeId(3))
+    }
+
+    #[test]
+    fn a_change_that_is_retired_is_told_once() {
+        let mut core = core(at(9));
+        let mut book = Book::default();
+        let count =
+            |core: &Core, book: &mut Book| super::known(core, book, NodeId(2), Hearsay::None).len();
+        assert_eq!(count(&core, &mut book), 1);
+        assert_eq!(count(&core, &mut book), 0);
+        let replica = core.replicas.get_mut(&PARTITION).unwrap();
+        replica.retire(NodeId(1), Incarnation(1));
+        assert_eq!(count(&core, &mut book), 1);
+        assert_eq!(count(&core, &mut book), 0);
+    }
 }

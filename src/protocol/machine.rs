@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Answer, Duration, Effect, NodeId, PartitionId, PartitionState, Query, Reach, RegionId, Ticket,
-    Time,
+    Answer, Duration, Effect, NodeId, PartitionId, PartitionState, Query, RegionId, Ticket, Time,
 };
 
 use super::answer;
@@ -19,7 +18,7 @@ use super::peers::Connection;
 use super::read::Reads;
 use super::receiver::Receiver;
 use super::reconcile::{LEAF_ROWS_MAX, Reconciler, Told};
-use super::replica::{self, Replica};
+use super::replica::Replica;
 use super::select::{self, Selects};
 use super::sender::Sender;
 use super::step::{Config, Input, Now, Output, Report};
@@ -28,6 +27,7 @@ use super::upkeep;
 use super::view::{self, View};
 use super::wait::Waits;
 use super::write::Writes;
+use super::{other, own};
 
 /// The longest that an operation of a peer may be held, whatever it asks for.
 const FORWARD_MAX: Duration = Duration::from_mins(1);
@@ -224,7 +224,7 @@ impl Machine {
                 self.core
                     .timers
                     .set(now.time.after(self.core.limits.upkeep_every), Timer::Upkeep);
-                upkeep::trim(&mut self.core, outputs);
+                upkeep::round(now, &mut self.core, outputs);
             }
             Timer::Reconcile => self.reconciler.on_timer(now, &mut self.core, outputs),
             Timer::Stream(id) => self.sender.on_linger(id),
@@ -370,7 +370,6 @@ impl Machine {
                 self.selects
                     .on_told(&mut self.core, id, from, told, outputs);
             }
-            Message::GravesTell { .. } => {}
             Message::Await {
                 id,
                 session,
@@ -387,6 +386,11 @@ impl Machine {
             }
             Message::Awaited { id } => {
                 self.waits.on_awaited(&mut self.core, id, from, outputs);
+            }
+            Message::GravesTell { id, rows, next } => {
+                let told = Told::Graves(rows, next);
+                self.reconciler
+                    .on_told(now, &mut self.core, from, id, told, outputs);
             }
             Message::DigestAsk {
                 id,
@@ -467,14 +471,11 @@ impl Machine {
             self.heartbeats.restart(now, &mut self.core, from);
         }
         let told = if beat.is_full {
-            replica::Told::All
+            other::Told::All
         } else {
-            replica::Told::Changes
+            other::Told::Changes
         };
-        let (touched, forgotten) = heartbeat::on_known(&mut self.core, from, &beat.known, told);
-        if let Some(partition) = forgotten {
-            report(outputs, Report::Amnesia(partition));
-        }
+        let touched = heartbeat::on_known(&mut self.core, from, &beat.known, told, outputs);
         for partition in touched {
             self.writes.settle_all(&mut self.core, partition, outputs);
         }
@@ -519,8 +520,10 @@ impl Machine {
             Some(Purpose::Append(arrival)) => {
                 self.receiver
                     .on_staged(now, core, &mut self.sender, arrival, &effect, outputs);
+                own::on_staged(core, &mut self.sender, &effect);
             }
-            Some(_) | None => {}
+            Some(_) => own::on_staged(core, &mut self.sender, &effect),
+            None => {}
         }
         if let Some(purpose) = purpose {
             self.core.tickets.insert(ticket, purpose);
@@ -545,14 +548,11 @@ impl Machine {
             }
         );
         let is_applied = !matches!(effect, Effect::Early { .. } | Effect::Refused { .. });
+        own::on_durable(now, core, &mut self.sender, &effect);
         match purpose {
             Purpose::Write(id) => {
-                if let Effect::Written { partition, items } = effect {
+                if let Effect::Written { items, .. } = effect {
                     let last = items.last().map(|last| last.n);
-                    if let (Some(n), Some(replica)) = (last, core.replicas.get_mut(&partition)) {
-                        replica.reach(now.wall, core.actor, Reach::upto(n));
-                    }
-                    self.sender.touch(partition, core.actor);
                     self.writes.on_durable(core, id, last, outputs);
                 }
             }
@@ -585,7 +585,9 @@ impl Machine {
                 if let Some(replica) = core.replicas.get_mut(&partition) {
                     replica.on_raised(now.wall, &position);
                 }
+                self.sender.on_retired(core, partition);
                 self.sender.touch_all(partition);
+                self.receiver.on_retired(core, partition);
                 self.receiver.on_raised(now, core, partition, outputs);
             }
             Purpose::Upkeep => {
@@ -601,14 +603,25 @@ impl Machine {
                 }
             }
             Purpose::Serve(partition) if is_applied => {
-                if let Some(replica) = core.replicas.get_mut(&partition) {
+                // It may have been fenced since it was to serve.
+                let replica = core.replicas.get_mut(&partition);
+                if let Some(replica) = replica.filter(|replica| replica.is_about_to_serve) {
+                    replica.is_about_to_serve = false;
                     replica.is_serving = true;
+                    report(outputs, Report::Serving(partition));
                 }
-                report(outputs, Report::Serving(partition));
+            }
+            Purpose::Retire(partition, node, upto) if is_applied => {
+                if let Some(replica) = core.replicas.get_mut(&partition) {
+                    replica.retire(node, upto);
+                }
+                self.sender.on_retired(core, partition);
+                self.receiver.on_retired(core, partition);
             }
             Purpose::ReadRepair(_)
             | Purpose::Raise(..)
             | Purpose::Serve(_)
+            | Purpose::Retire(..)
             | Purpose::PeerRepair { .. }
             | Purpose::Read(_)
             | Purpose::Select(_)
@@ -663,6 +676,7 @@ impl Machine {
             | Purpose::Mend(_)
             | Purpose::Raise(..)
             | Purpose::Upkeep
+            | Purpose::Retire(..)
             | Purpose::Serve(_) => {}
         }
     }

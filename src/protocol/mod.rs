@@ -13,6 +13,8 @@ mod machine;
 mod message;
 mod observe;
 mod operation;
+mod other;
+mod own;
 mod peers;
 mod quorum;
 mod read;
@@ -20,6 +22,9 @@ mod receiver;
 mod recent;
 mod reconcile;
 mod replica;
+mod retire;
+#[cfg(test)]
+mod samples;
 mod select;
 mod sender;
 mod sides;

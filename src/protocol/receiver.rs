@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Actor, Change, Duration, Effect, NodeId, PartitionId, Reach, Time};
+use crate::model::{Actor, Change, Duration, Effect, NodeId, PartitionId, Reach, Time, Timestamp};
 
 use super::core::{Arrival, Core, Counter, Purpose, report, send};
 use super::message::{Ack, Append, Lane, Mark, Message, Want};
@@ -39,6 +39,13 @@ struct Behind {
 }
 
 type Log = (PartitionId, Actor);
+
+/// What entries of a piece met here; see [`Effect::Appended`].
+#[derive(Debug, Default)]
+struct Met {
+    newer: Vec<(u64, Timestamp)>,
+    crossed: Vec<u64>,
+}
 
 /// All sources of this node.
 #[derive(Debug, Default)]
@@ -119,6 +126,18 @@ impl Receiver {
         }
     }
 
+    /// Lives of a node need not be counted any more: nobody is asked for their logs.
+    pub(super) fn on_retired(&mut self, core: &Core, partition: PartitionId) {
+        let Some(replica) = core.replicas.get(&partition) else {
+            return;
+        };
+        let is_kept = |log: &Log| log.0 != partition || !replica.position.has_retired(log.1);
+        self.sources.retain(|log, _| is_kept(log));
+        self.behind.retain(|log, _| is_kept(log));
+        self.given.retain(|log, _| is_kept(log));
+        self.acks.retain(|(_, log), _| is_kept(log));
+    }
+
     fn choose_one(
         &mut self,
         now: Now,
@@ -183,8 +202,8 @@ impl Receiver {
         let Some(replica) = core.replicas.get_mut(&append.partition) else {
             return;
         };
-        // Nobody but we can add to our own log.
-        if append.actor == core.actor {
+        // Nobody but we can add to our own log, and nobody to one that is retired.
+        if append.actor == core.actor || replica.position.has_retired(append.actor) {
             return;
         }
         let log = (append.partition, append.actor);
@@ -202,7 +221,7 @@ impl Receiver {
         // What is applied but perhaps not complete is merged again: it may bring what was passed over.
         if append.to <= replica.staged_complete(append.actor) {
             core.count(Counter::AppendsDuplicate, 1);
-            self.acknowledge(core, from, log, staged, Vec::new());
+            self.acknowledge(core, from, log, staged, Met::default());
             return;
         }
         self.given.insert(log, given.max(append.to));
@@ -304,20 +323,22 @@ impl Receiver {
             actor,
             reach,
             newer,
-            crossed: _,
+            crossed,
             written: _,
-            lost: _,
+            lost,
         } = effect
         else {
             return;
         };
         core.count(Counter::AppendsApplied, 1);
+        core.count_lost(&lost);
         let Some(replica) = core.replicas.get_mut(&partition) else {
             return;
         };
         let before = replica.position.reach(actor).applied.max(append.from);
         replica.reach(now.wall, actor, reach);
-        self.acknowledge(core, *from, (partition, actor), before, newer);
+        let met = Met { newer, crossed };
+        self.acknowledge(core, *from, (partition, actor), before, met);
         self.pass_on(core, (partition, actor), *from);
     }
 
@@ -333,7 +354,7 @@ impl Receiver {
             .copied()
             .filter(|source| !core.is_here(source.peer))
         {
-            self.acknowledge(core, source.peer, log, applied, Vec::new());
+            self.acknowledge(core, source.peer, log, applied, Met::default());
         }
     }
 
@@ -347,14 +368,7 @@ impl Receiver {
         }
     }
 
-    fn acknowledge(
-        &mut self,
-        core: &Core,
-        to: NodeId,
-        log: Log,
-        from: u64,
-        newer: Vec<(u64, crate::model::Timestamp)>,
-    ) {
+    fn acknowledge(&mut self, core: &Core, to: NodeId, log: Log, from: u64, met: Met) {
         let Some(replica) = core.replicas.get(&log.0) else {
             return;
         };
@@ -384,7 +398,8 @@ impl Receiver {
         };
         ack.reached = reached;
         ack.applied = applied;
-        ack.newer.extend(newer);
+        ack.newer.extend(met.newer);
+        ack.crossed.extend(met.crossed);
     }
 
     /// Sends the acknowledgements that have gathered.
@@ -496,6 +511,9 @@ impl Receiver {
 
 fn want(core: &Core, log: Log, rewind: bool) -> Option<Want> {
     let replica = core.replicas.get(&log.0)?;
+    if replica.position.has_retired(log.1) {
+        return None;
+    }
     let Reach { applied, complete } = replica.position.reach(log.1);
     Some(Want {
         partition: log.0,
@@ -532,6 +550,8 @@ fn best_ahead(core: &Core, replica: &Replica, actor: Actor, mine: Reach) -> Opti
     let is_ahead = |theirs: Reach| theirs.applied > mine.applied || theirs.complete > mine.complete;
     replica
         .others()
+        // Who has retired a log cannot send it.
+        .filter(|(_, other)| !other.position.has_retired(actor))
         .filter(|(node, other)| core.peers.is_up(*node) && is_ahead(other.position.reach(actor)))
         .map(|(node, _)| {
             let rtt = core

@@ -71,6 +71,18 @@ impl Recent {
         }
     }
 
+    /// Keeps only some logs.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(PartitionId, Actor) -> bool) {
+        let bytes = &mut self.bytes;
+        self.logs.retain(|(partition, actor), log| {
+            let stays = is_kept(*partition, *actor);
+            if !stays {
+                *bytes -= log.iter().map(Piece::size).sum::<usize>();
+            }
+            stays
+        });
+    }
+
     fn rebuild_order(&mut self) {
         self.order = self
             .logs

@@ -1,40 +1,15 @@
 //! What this node knows of one partition that it holds: its own position, on disk and staged, and the
 //! positions of the other replicas.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     Actor, Incarnation, NodeId, PartitionId, PartitionState, Position, Reach, RegionId, Time, Wall,
 };
 
 use super::message::Known;
-
-/// A replica elsewhere, as far as it is known.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) struct Other {
-    pub(super) incarnation: Incarnation,
-    pub(super) position: Position,
-    pub(super) is_serving: bool,
-}
-
-impl Other {
-    fn new(known: &Known) -> Self {
-        Self {
-            incarnation: known.incarnation,
-            position: known.position.clone(),
-            is_serving: known.is_serving,
-        }
-    }
-}
-
-/// How much of what it knows a node has told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Told {
-    /// All of it.
-    All,
-    /// What has changed.
-    Changes,
-}
+use super::other::{Other, Told};
+use super::retire::Noted;
 
 /// A watermark that came, and when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +42,8 @@ pub(super) struct Replica {
     staged: Position,
     pub(super) trimmed: BTreeMap<Actor, u64>,
     others: BTreeMap<NodeId, Other>,
-    /// What must be reached before this replica serves: the first word of every other replica of the region.
+    /// What must be reached before this replica serves: the first word of every other replica of the region,
+    /// and whatever shows that the disk here is an old copy.
     targets: BTreeMap<NodeId, Position>,
     marks: BTreeMap<Actor, Watermark>,
     pending_marks: BTreeMap<Actor, (u64, u64)>,
@@ -83,6 +59,10 @@ pub(super) struct Replica {
     pub(super) collecting: Option<Collecting>,
     /// Rounds of upkeep since the last collection.
     pub(super) idle_rounds: u32,
+    /// Lives that are over, and of which every replica was seen to have the same.
+    pub(super) noted: BTreeMap<Actor, Noted>,
+    /// Peers whose word was impossible; each is reported once.
+    pub(super) doubted: BTreeSet<NodeId>,
 }
 
 impl Replica {
@@ -116,6 +96,8 @@ impl Replica {
             collected: BTreeMap::new(),
             collecting: None,
             idle_rounds: 0,
+            noted: BTreeMap::new(),
+            doubted: BTreeSet::new(),
         }
     }
 
@@ -128,6 +110,12 @@ impl Replica {
             .iter()
             .find(|(name, _)| *name == region)
             .map_or(&[], |(_, nodes)| nodes.as_slice())
+    }
+
+    /// All replicas of all regions, this one included.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        let nodes = self.regions.iter().flat_map(|(_, nodes)| nodes);
+        nodes.copied()
     }
 
     pub(super) fn is_replica(&self, node: NodeId) -> bool {
@@ -175,6 +163,9 @@ impl Replica {
 
     /// Takes in a position that reconciliation reached; the entries that lead there are not in our logs.
     pub(super) fn on_raised(&mut self, wall: Wall, position: &Position) {
+        for (node, upto) in &position.retired {
+            self.retire(*node, *upto);
+        }
         for (actor, reach) in &position.reaches {
             let risen = reach.complete;
             if risen > self.staged_complete(*actor) {
@@ -191,8 +182,23 @@ impl Replica {
         }
     }
 
+    /// Takes in that lives of a node need not be counted any more.
+    pub(super) fn retire(&mut self, node: NodeId, upto: Incarnation) {
+        self.position.retire(node, upto);
+        self.staged.retire(node, upto);
+        let is_kept = |actor: &Actor| actor.node != node || actor.incarnation > upto;
+        self.trimmed.retain(|actor, _| is_kept(actor));
+        self.marks.retain(|actor, _| is_kept(actor));
+        self.pending_marks.retain(|actor, _| is_kept(actor));
+        self.collected.retain(|actor, _| is_kept(actor));
+        self.noted.retain(|actor, _| is_kept(actor));
+    }
+
     /// Takes in a watermark: at once if it is satisfied, later otherwise.
     pub(super) fn on_mark(&mut self, wall: Wall, actor: Actor, n: u64, micros: u64) {
+        if self.position.has_retired(actor) {
+            return;
+        }
         if self.position.reach(actor).complete < n {
             self.pending_marks.entry(actor).or_insert((n, micros));
             return;
@@ -215,16 +221,13 @@ impl Replica {
     /// Takes in what a replica says of itself: all of it, or what has changed.
     pub(super) fn on_first_hand(&mut self, known: &Known, told: Told) {
         let node = known.node;
-        let is_new = self
-            .others
-            .get(&node)
-            .is_none_or(|other| other.incarnation != known.incarnation);
-        if is_new {
-            self.others.insert(node, Other::new(known));
+        let old = self.others.get(&node).map(|other| other.incarnation);
+        if old != Some(known.incarnation) {
+            self.others.insert(node, Other::new(known, told));
             self.targets.remove(&node);
-        } else if let Some(other) = self.others.get_mut(&node) {
-            other.position.join(&known.position);
-            other.is_serving = known.is_serving;
+        }
+        if let Some(other) = self.others.get_mut(&node) {
+            other.hear_itself(known, told);
         }
         if told == Told::All && self.neighbours.contains(&node) && !self.is_serving {
             self.targets
@@ -234,16 +237,37 @@ impl Replica {
     }
 
     /// Takes in what a third node says of a replica; the word of an older life counts for nothing.
-    pub(super) fn on_hearsay(&mut self, known: &Known) {
+    pub(super) fn on_hearsay(&mut self, known: &Known, told: Told) {
         match self.others.get_mut(&known.node) {
-            Some(other) if other.incarnation == known.incarnation => {
-                other.position.join(&known.position);
-            }
+            Some(other) if other.incarnation == known.incarnation => other.hear(known, told),
             Some(other) if other.incarnation > known.incarnation => {}
             Some(_) | None => {
-                self.others.insert(known.node, Other::new(known));
+                self.others.insert(known.node, Other::new(known, told));
             }
         }
+    }
+
+    /// Whether somebody who has this position holds more of an earlier life of this node than its disk does.
+    pub(super) fn lacks_own(&self, me: Actor, position: &Position) -> bool {
+        position.reaches.iter().any(|(actor, reach)| {
+            let is_earlier = actor.node == me.node && *actor != me;
+            is_earlier && reach.complete > self.staged_complete(*actor)
+        })
+    }
+
+    /// The disk here is an old copy, as this replica's word shows: nothing is served before what it has is here,
+    /// and what every neighbour has. Says whether this replica served.
+    pub(super) fn fence(&mut self, claimant: NodeId) -> bool {
+        let has_served = std::mem::take(&mut self.is_serving);
+        self.is_about_to_serve = false;
+        let spoken = |node: &&NodeId| self.others.get(node).is_some_and(|other| other.has_spoken);
+        let neighbours: Vec<NodeId> = self.neighbours.iter().filter(spoken).copied().collect();
+        for node in neighbours.into_iter().chain([claimant]) {
+            if let Some(other) = self.others.get(&node) {
+                self.targets.entry(node).or_default().join(&other.position);
+            }
+        }
+        has_served
     }
 
     /// Takes in that a replica has one log on its disk up to here.
@@ -265,13 +289,18 @@ impl Replica {
         }
     }
 
-    /// Whether all that the other replicas of the region held when they first spoke is here.
+    /// Whether all that the other replicas of the region held when they first spoke is here, and every other
+    /// target too.
     pub(super) fn has_caught_up(&self) -> bool {
-        self.neighbours.iter().all(|node| {
-            self.targets
-                .get(node)
-                .is_some_and(|target| self.position.includes(target))
-        })
+        let has_retired = |(node, upto): (&NodeId, &Incarnation)| {
+            let mine = self.position.retired.get(node);
+            mine.is_some_and(|mine| mine >= upto)
+        };
+        let mut neighbours = self.neighbours.iter();
+        neighbours.all(|node| self.targets.contains_key(node))
+            && self.targets.values().all(|target| {
+                self.position.includes(target) && target.retired.iter().all(has_retired)
+            })
     }
 
     /// Up to where an actor's log is complete on a quorum of this region's replicas, this one included.
@@ -293,123 +322,129 @@ impl Replica {
             .map_or(0, |other| other.position.reach(actor).complete)
     }
 
-    /// The least `complete` of all replicas of all regions, of which `me` is one.
-    pub(super) fn floor(&self, me: NodeId) -> BTreeMap<Actor, u64> {
-        let others = || {
-            self.regions
-                .iter()
-                .flat_map(|(_, nodes)| nodes)
-                .filter(|node| **node != me)
+    /// The least `complete` of all replicas of all regions, of which `me` is one, by all that is known: log entries
+    /// up to here may go.
+    pub(super) fn trimmable(&self, me: NodeId) -> BTreeMap<Actor, u64> {
+        self.floor(me, |other| &other.position)
+    }
+
+    /// The least `complete` of all replicas in what each of them had at some one moment: for collecting.
+    pub(super) fn collectable(&self, me: NodeId) -> BTreeMap<Actor, u64> {
+        self.floor(me, |other| &other.snapshot)
+    }
+
+    fn floor(&self, me: NodeId, known: impl Fn(&Other) -> &Position) -> BTreeMap<Actor, u64> {
+        let complete = |node: &NodeId, actor: Actor| {
+            let other = self.others.get(node);
+            other.map_or(0, |other| known(other).reach(actor).complete)
         };
-        self.position
-            .reaches
-            .iter()
+        let others: Vec<NodeId> = self.nodes().filter(|node| *node != me).collect();
+        let reaches = self.position.reaches.iter();
+        reaches
             .map(|(actor, reach)| {
-                let least = others().map(|node| self.complete_at(*node, *actor)).min();
-                (
-                    *actor,
-                    least.map_or(reach.complete, |least| least.min(reach.complete)),
-                )
+                let least = others.iter().map(|node| complete(node, *actor)).min();
+                let least = least.map_or(reach.complete, |least| least.min(reach.complete));
+                (*actor, least)
             })
             .filter(|(_, n)| *n > 0)
             .collect()
     }
 
-    /// All actors whose logs exist here or at another replica.
-    pub(super) fn actors(&self) -> std::collections::BTreeSet<Actor> {
+    /// All actors whose logs exist here or at another replica, but for those that are retired here.
+    pub(super) fn actors(&self) -> BTreeSet<Actor> {
         let mine = self.position.reaches.keys();
         let theirs = self
             .others
             .values()
             .flat_map(|other| other.position.reaches.keys());
-        mine.chain(theirs).copied().collect()
+        let is_counted = |actor: &&Actor| !self.position.has_retired(**actor);
+        mine.chain(theirs).filter(is_counted).copied().collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::KeyspaceId;
-
-    fn actor(node: u32) -> Actor {
-        Actor {
-            node: NodeId(node),
-            incarnation: Incarnation(1),
-        }
-    }
-
-    fn at(n: u64) -> Position {
-        Position {
-            reaches: [(actor(1), Reach::upto(n))].into_iter().collect(),
-            ..Position::default()
-        }
-    }
-
-    fn known(node: u32, incarnation: u64, position: Position) -> Known {
-        Known {
-            node: NodeId(node),
-            incarnation: Incarnation(incarnation),
-            partition: PartitionId {
-                keyspace: KeyspaceId(1),
-                index: 0,
-            },
-            position,
-            is_serving: true,
-        }
-    }
-
-    fn replica(own: u64) -> Replica {
-        let partition = PartitionId {
-            keyspace: KeyspaceId(1),
-            index: 0,
-        };
-        let state = PartitionState {
-            partition,
-            position: at(own),
-            trimmed: BTreeMap::new(),
-            is_serving: false,
-        };
-        let nodes = vec![NodeId(1), NodeId(2), NodeId(3)];
-        Replica::new(state, NodeId(1), RegionId(1), &[(RegionId(1), nodes)])
-    }
+    use crate::protocol::samples::{actor, at, known, replica};
 
     #[test]
     fn stable_is_what_a_quorum_holds() {
-        let mut replica = replica(9);
-        assert_eq!(replica.stable(actor(1)), 0);
+        let mut replica = replica(at(9));
+        assert_eq!(replica.stable(actor(1, 1)), 0);
         replica.on_first_hand(&known(2, 2, at(4)), Told::All);
-        assert_eq!(replica.stable(actor(1)), 4);
+        assert_eq!(replica.stable(actor(1, 1)), 4);
         replica.on_first_hand(&known(3, 3, at(7)), Told::All);
-        assert_eq!(replica.stable(actor(1)), 7);
+        assert_eq!(replica.stable(actor(1, 1)), 7);
     }
 
     #[test]
-    fn the_floor_falls_when_a_replica_is_reborn_empty() {
-        let mut replica = replica(9);
+    fn the_floors_fall_when_a_replica_is_reborn_empty() {
+        let mut replica = replica(at(9));
+        let floors = |replica: &Replica| {
+            let me = NodeId(1);
+            let of = |floor: BTreeMap<Actor, u64>| floor.get(&actor(1, 1)).copied();
+            (of(replica.trimmable(me)), of(replica.collectable(me)))
+        };
         replica.on_first_hand(&known(2, 2, at(9)), Told::All);
         replica.on_first_hand(&known(3, 3, at(5)), Told::All);
-        assert_eq!(replica.floor(NodeId(1)).get(&actor(1)), Some(&5));
+        assert_eq!(floors(&replica), (Some(5), Some(5)));
         replica.on_first_hand(&known(3, 4, Position::default()), Told::All);
-        assert_eq!(replica.floor(NodeId(1)).get(&actor(1)), None);
-        replica.on_hearsay(&known(3, 3, at(9)));
-        assert_eq!(replica.floor(NodeId(1)).get(&actor(1)), None);
+        assert_eq!(floors(&replica), (None, None));
+        replica.on_hearsay(&known(3, 3, at(9)), Told::All);
+        assert_eq!(floors(&replica), (None, None));
+    }
+
+    #[test]
+    fn what_is_learnt_by_acknowledgements_and_changes_is_trimmed_and_not_collected() {
+        let mut replica = replica(at(9));
+        replica.on_first_hand(&known(2, 2, at(3)), Told::All);
+        replica.on_first_hand(&known(3, 3, at(3)), Told::All);
+        replica.on_reached((NodeId(2), Incarnation(2)), actor(1, 1), 9);
+        replica.on_first_hand(&known(3, 3, at(8)), Told::Changes);
+        assert_eq!(replica.trimmable(NodeId(1)).get(&actor(1, 1)), Some(&8));
+        assert_eq!(replica.collectable(NodeId(1)).get(&actor(1, 1)), Some(&3));
+        replica.on_hearsay(&known(2, 2, at(6)), Told::All);
+        replica.on_hearsay(&known(3, 3, at(9)), Told::Changes);
+        replica.on_first_hand(&known(3, 3, at(9)), Told::All);
+        assert_eq!(replica.collectable(NodeId(1)).get(&actor(1, 1)), Some(&6));
     }
 
     #[test]
     fn a_new_replica_serves_only_after_it_has_what_every_neighbour_had() {
-        let mut replica = replica(0);
+        let mut replica = replica(at(0));
+        replica.is_serving = false;
         replica.on_first_hand(&known(2, 2, at(0)), Told::All);
         assert!(!replica.has_caught_up());
         replica.on_first_hand(&known(3, 3, at(5)), Told::All);
         assert!(!replica.has_caught_up());
-        replica.reach(
-            Wall(0),
-            actor(1),
-            Reach {
-                applied: 5,
-                complete: 5,
-            },
-        );
+        replica.reach(Wall(0), actor(1, 1), Reach::upto(5));
         assert!(replica.has_caught_up());
+    }
+
+    #[test]
+    fn what_a_neighbour_has_retired_must_be_here_too() {
+        let mut replica = replica(at(0));
+        replica.is_serving = false;
+        let mut theirs = at(0);
+        theirs.retire(NodeId(3), Incarnation(1));
+        replica.on_first_hand(&known(2, 2, theirs.clone()), Told::All);
+        replica.on_first_hand(&known(3, 3, at(0)), Told::All);
+        assert!(!replica.has_caught_up());
+        replica.on_raised(Wall(0), &theirs);
+        assert!(replica.has_caught_up());
+    }
+
+    #[test]
+    fn a_peer_counts_only_after_it_has_told_all_itself() {
+        let mut replica = replica(at(0));
+        let is_serving =
+            |replica: &Replica| replica.other(NodeId(2)).is_some_and(Other::is_serving);
+        replica.on_hearsay(&known(2, 2, at(1)), Told::All);
+        replica.on_first_hand(&known(2, 2, at(1)), Told::Changes);
+        assert!(!is_serving(&replica));
+        replica.on_first_hand(&known(2, 2, at(1)), Told::All);
+        assert!(is_serving(&replica));
+        replica.on_hearsay(&known(2, 3, at(1)), Told::All);
+        assert!(!is_serving(&replica), "it lives anew");
     }
 }

@@ -102,6 +102,24 @@ impl Sender {
         self.dirty.extend(of_partition.copied());
     }
 
+    /// Lives of a node need not be counted any more: their streams end.
+    pub(super) fn on_retired(&mut self, core: &Core, partition: PartitionId) {
+        let Some(replica) = core.replicas.get(&partition) else {
+            return;
+        };
+        let is_over = |actor: Actor| replica.position.has_retired(actor);
+        let in_flight = &mut self.in_flight;
+        self.streams.retain(|id, stream| {
+            let is_kept = id.partition != partition || !is_over(id.actor);
+            if !is_kept && let Some(total) = in_flight.get_mut(&id.peer) {
+                *total = total.saturating_sub(stream.in_flight_bytes);
+            }
+            is_kept
+        });
+        self.recent
+            .retain(|of, actor| of != partition || !is_over(actor));
+    }
+
     /// A stream has waited long enough.
     pub(super) fn on_linger(&mut self, id: StreamId) {
         if self.streams.contains_key(&id) {
@@ -137,10 +155,10 @@ impl Sender {
 
     /// A peer wants a log from its position on.
     pub(super) fn on_want(&mut self, core: &Core, peer: NodeId, want: Want) {
-        let is_held = core
-            .replicas
-            .get(&want.partition)
-            .is_some_and(|replica| replica.is_replica(peer));
+        let is_held = core.replicas.get(&want.partition).is_some_and(|replica| {
+            // Who still wants a log that is retired here finds out by our heartbeats.
+            replica.is_replica(peer) && !replica.position.has_retired(want.actor)
+        });
         if !is_held {
             return;
         }

@@ -140,7 +140,9 @@ pub enum Report {
         /// Rows that differed and were merged.
         rows: u64,
     },
-    /// Peers hold changes of this very incarnation that this disk does not know: the disk is an old copy.
-    /// The loop must stop the process; the next start takes a new incarnation.
-    Amnesia(PartitionId),
+    /// Peers hold changes of an earlier life of this node that this disk does not know: the disk is an old copy.
+    /// The partition does not serve before it has caught up.
+    Fenced(PartitionId),
+    /// A peer claims changes of this very life that this node never made: its word is not taken in.
+    Impossible(PartitionId, NodeId),
 }

@@ -24,6 +24,9 @@ pub struct View {
     pub peers: Vec<PeerView>,
     /// Per region that this node receives changes of, other than its own.
     pub regions: Vec<RegionView>,
+    /// Versions that lost to ones written without knowledge of them, counted at their coordinator since the start:
+    /// (region of the winner, region of the loser: this one, count).
+    pub lost: Vec<(RegionId, RegionId, u64)>,
     /// Counters since the start, by stable name (`reads_repaired_total`, …).
     pub counters: Vec<(&'static str, u64)>,
     /// Entries in flight or queued, by stable name; each has a limit.
@@ -100,6 +103,9 @@ pub(super) fn view(
                     .sum(),
                 divergence: reconciler.divergence(region),
             })
+            .collect(),
+        lost: (core.lost.iter())
+            .map(|(winner, count)| (*winner, core.region, *count))
             .collect(),
         counters,
         queues,

@@ -245,11 +245,11 @@ mod tests {
     use super::*;
     use crate::placement::Topology;
 
-    const TOPOLOGY: &str = include_str!("../../regions/three.toml");
+    const TOPOLOGY: &str = include_str!("../../regions/global.toml");
 
     #[test]
     fn every_partition_wants_a_quorum_in_every_region_that_is_named() {
-        let topology = Topology::parse("three.toml", TOPOLOGY).unwrap();
+        let topology = Topology::parse("global.toml", TOPOLOGY).unwrap();
         let placement = Placement::new(&topology);
         let regions: Vec<RegionId> = topology.regions.iter().map(|region| region.id).collect();
         let (first, second) = (regions[0], regions[1]);

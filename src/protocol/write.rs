@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use crate::model::{
-    Change, Context, Denial, Effect, Level, LogItem, NodeId, PartitionId, Reach, Selection,
-    Summary, Ticket, Time, Timestamp, WriteOp,
+    Change, Context, Denial, Effect, Level, LogItem, NodeId, PartitionId, Selection, Summary,
+    Ticket, Time, Timestamp, WriteOp,
 };
 
 use super::core::{Core, Counter, Origin, Purpose, reply};
 use super::message::{Ack, Outcome, Unavailable, Unknown, Written};
 use super::observe;
+use super::own;
 use super::quorum::{Kind, Quorum};
-use super::recent::Piece;
 use super::select::{Asker, Observed, SelectRequest};
 use super::sender::Sender;
 use super::step::Output;
@@ -224,7 +224,7 @@ impl Writes {
         core.at_door.remove(&ticket);
         match effect {
             Effect::Written { partition, items } => {
-                log_own(core, sender, *partition, items);
+                own::log(core, sender, *partition, items);
                 self.on_stamped(*partition, id, items);
             }
             Effect::Denied(denial) => self.on_refused(core, id, Some(denial), outputs),
@@ -524,22 +524,4 @@ fn give(core: &mut Core, id: u64, mut write: crate::model::Write, outputs: &mut 
     let ticket = core.change(outputs, Purpose::Write(id), Change::Write(write));
     let before = core.wall.0.saturating_sub(1);
     core.at_door.insert(ticket, core.vouched.max(before));
-}
-
-/// Our own log grew: keep the entry at hand and wake its streams.
-fn log_own(core: &mut Core, sender: &mut Sender, partition: PartitionId, items: &[LogItem]) {
-    let (Some(first), Some(last)) = (items.first(), items.last()) else {
-        return;
-    };
-    let Some(replica) = core.replicas.get_mut(&partition) else {
-        return;
-    };
-    replica.stage(core.actor, Reach::upto(last.n));
-    let piece = Piece {
-        from: first.n - 1,
-        to: last.n,
-        items: items.to_vec(),
-    };
-    sender.recent.push(partition, core.actor, piece);
-    sender.touch(partition, core.actor);
 }

@@ -268,14 +268,12 @@ impl World {
             Report::Serving(_) => "serving",
             Report::Reconciling(..) => "reconciling",
             Report::Reconciled { .. } => "reconciled",
-            Report::Amnesia(_) => "amnesia",
+            Report::Fenced(_) => "fenced",
+            Report::Impossible(..) => "impossible",
         };
         self.tally.saw(name);
         let facts = [11, index as u64, name.len() as u64];
         self.trace
             .note(self.now, facts, || format!("n{index} reports {report:?}"));
-        if let Report::Amnesia(_) = report {
-            self.kill(index, false);
-        }
     }
 }

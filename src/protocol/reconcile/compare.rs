@@ -61,47 +61,101 @@ pub(super) fn compare(
         next: bound.clone(),
         ..Difference::default()
     };
-    let is_in_flight = |position: &Position, dot: Dot| {
-        mode == Mode::Routine && !position.covers(dot) && is_delivered(dot)
+    let sides = Sides {
+        mode,
+        mine: &mine.position,
+        theirs: &theirs.position,
+        is_delivered: &is_delivered,
     };
     for (key, pair) in union {
         match pair {
-            (Some(mine), Some(theirs)) if mine.dot == theirs.dot => {}
-            (Some(own), Some(other)) if own.is_newer_than(other) => {
-                if mode == Mode::Routine && !is_in_flight(&theirs.position, own.dot) {
-                    found.push.push(key.clone());
-                }
-            }
-            (Some(_), Some(other)) => {
-                if !is_in_flight(&mine.position, other.dot) {
-                    found.pull.push(key.clone());
-                }
-            }
-            // A tombstone that we lack and need not fill up with is on its way, or was collected here.
-            (None, Some(other)) => {
-                let is_idle = mode == Mode::Routine && other.is_tombstone;
-                if !is_idle
-                    && !mine.position.covers(other.dot)
-                    && !is_in_flight(&mine.position, other.dot)
-                {
-                    found.pull.push(key.clone());
-                }
-            }
-            (Some(own), None) if theirs.position.covers(own.dot) => {
-                if !own.is_tombstone {
-                    found.forget.push((key.clone(), own.state));
-                }
-            }
-            (Some(own), None) => {
-                let is_idle = mode == Mode::Refill || own.is_tombstone;
-                if !is_idle && !is_in_flight(&theirs.position, own.dot) {
-                    found.push.push(key.clone());
-                }
-            }
+            (Some(mine), Some(theirs)) => sides.both(key, mine, theirs, &mut found),
+            (Some(mine), None) => sides.only_mine(key, mine, &mut found),
+            (None, Some(theirs)) => sides.only_theirs(key, theirs, &mut found),
             (None, None) => {}
         }
     }
     found
+}
+
+/// The positions of the two sides, by which what one of them lacks is judged.
+struct Sides<'a> {
+    mode: Mode,
+    mine: &'a Position,
+    theirs: &'a Position,
+    is_delivered: &'a dyn Fn(Dot) -> bool,
+}
+
+impl Sides<'_> {
+    /// Whether a log will bring some of a row to whoever has this position.
+    fn is_in_flight(&self, position: &Position, row: &Summary) -> bool {
+        self.mode == Mode::Routine
+            && row
+                .dots()
+                .any(|dot| !position.covers(dot) && (self.is_delivered)(dot))
+    }
+
+    fn both(&self, key: &RowKey, mine: &Summary, theirs: &Summary, found: &mut Difference) {
+        let is_here = !self.is_in_flight(self.mine, theirs);
+        let is_there = !self.is_in_flight(self.theirs, mine);
+        let is_routine = self.mode == Mode::Routine;
+        if mine.is_register && theirs.is_register {
+            // Of one change, a value that has expired on one side goes on the other by the cut of expiry.
+            let is_newer = mine.is_newer_than(theirs);
+            if theirs.is_newer_than(mine) && is_here {
+                found.pull.push(key.clone());
+            } else if is_newer && is_there && is_routine {
+                found.push.push(key.clone());
+            }
+        } else if mine.state != theirs.state && is_here && is_there {
+            // Each may have what the other lacks.
+            found.pull.push(key.clone());
+            if is_routine {
+                found.push.push(key.clone());
+            }
+        }
+    }
+
+    fn only_mine(&self, key: &RowKey, mine: &Summary, found: &mut Difference) {
+        if mine.dots().all(|dot| self.theirs.covers(dot)) {
+            if !mine.is_tombstone {
+                found.forget.push((key.clone(), mine.state));
+            }
+            return;
+        }
+        let is_idle = self.mode == Mode::Refill || mine.is_tombstone;
+        if !is_idle && !self.is_in_flight(self.theirs, mine) {
+            found.push.push(key.clone());
+        }
+    }
+
+    /// A tombstone that we lack and need not fill up with is on its way, or was collected here.
+    fn only_theirs(&self, key: &RowKey, theirs: &Summary, found: &mut Difference) {
+        let is_idle = self.mode == Mode::Routine && theirs.is_tombstone;
+        let is_known = theirs.dots().all(|dot| self.mine.covers(dot));
+        if !is_idle && !is_known && !self.is_in_flight(self.mine, theirs) {
+            found.pull.push(key.clone());
+        }
+    }
+}
+
+/// Of tombstones that a peer has, and the states here of the same rows, those to take: unknown here, or newer
+/// there. Digests do not count tombstones, so that nothing else shows them.
+pub(super) fn wanted_graves(
+    position: &Position,
+    theirs: &[(RowKey, Summary)],
+    mine: &[Option<Summary>],
+) -> Vec<RowKey> {
+    let is_wanted = |theirs: &Summary, mine: &Option<Summary>| match mine {
+        None => !theirs.dots().all(|dot| position.covers(dot)),
+        Some(mine) if mine.is_register && theirs.is_register => theirs.is_newer_than(mine),
+        Some(mine) => mine.state != theirs.state,
+    };
+    let pairs = theirs.iter().zip(mine);
+    pairs
+        .filter(|((_, theirs), mine)| is_wanted(theirs, mine))
+        .map(|((key, _), _)| key.clone())
+        .collect()
 }
 
 #[cfg(test)]
@@ -209,5 +263,71 @@ mod tests {
         assert_eq!(found.next, theirs.rows.last().map(|(key, _)| key.clone()));
         mine.more = true;
         assert_eq!(routine(&mine, &theirs).forget, vec![]);
+    }
+
+    /// A row of siblings, with these dots.
+    fn siblings(name: &'static str, dots: &[u64]) -> (RowKey, Summary) {
+        let last = dots.last().copied().unwrap_or(0);
+        let (key, register) = row(name, last);
+        let others = dots.iter().take(dots.len().saturating_sub(1));
+        let summary = Summary {
+            is_register: false,
+            state: dots.iter().fold(7, |state, n| state * 31 + n),
+            others: others.map(|n| Dot { actor: A, n: *n }).collect(),
+            ..register
+        };
+        (key, summary)
+    }
+
+    #[test]
+    fn siblings_that_differ_are_merged_both_ways() {
+        let mine = listing(9, vec![siblings("a", &[3, 5]), siblings("b", &[4])]);
+        let theirs = listing(9, vec![siblings("a", &[5]), siblings("b", &[4])]);
+        let found = routine(&mine, &theirs);
+        assert_eq!((found.pull, found.push), (vec![key("a")], vec![key("a")]));
+        let found = compare(Mode::Refill, &mine, &theirs, |_| true);
+        assert_eq!((found.pull, found.push), (vec![key("a")], vec![]));
+    }
+
+    #[test]
+    fn siblings_of_which_one_is_on_its_way_are_left_alone() {
+        let mine = listing(4, vec![siblings("a", &[3])]);
+        let theirs = listing(9, vec![siblings("a", &[3, 5]), siblings("b", &[2, 8])]);
+        assert_eq!(routine(&mine, &theirs), Difference::default());
+        assert_eq!(routine(&theirs, &mine), Difference::default());
+    }
+
+    #[test]
+    fn siblings_are_forgotten_only_if_all_of_them_were_seen_to_go() {
+        let mine = listing(9, vec![siblings("a", &[3, 5])]);
+        assert_eq!(routine(&mine, &listing(9, vec![])).forget.len(), 1);
+        let unlogged = listing(2, vec![siblings("a", &[1, 8])]);
+        let found = routine(&unlogged, &listing(2, vec![]));
+        assert_eq!((found.forget.len(), found.push), (0, vec![key("a")]));
+        let found = routine(&listing(2, vec![]), &unlogged);
+        assert_eq!(found.pull, vec![key("a")]);
+    }
+
+    #[test]
+    fn one_change_that_has_expired_on_one_side_is_no_difference() {
+        let mine = listing(9, vec![row("a", 5)]);
+        let mut theirs = mine.clone();
+        theirs.rows[0].1.is_tombstone = true;
+        theirs.rows[0].1.state = 99;
+        assert_eq!(routine(&mine, &theirs), Difference::default());
+    }
+
+    #[test]
+    fn tombstones_are_taken_if_they_are_unknown_or_newer() {
+        let mine = listing(5, vec![]).position;
+        let graves = [
+            row("known", 4),
+            row("unknown", 6),
+            row("newer", 6),
+            row("older", 2),
+        ];
+        let here = [None, None, Some(row("newer", 3).1), Some(row("older", 3).1)];
+        let wanted = wanted_graves(&mine, &graves, &here);
+        assert_eq!(wanted, vec![key("unknown"), key("newer")]);
     }
 }

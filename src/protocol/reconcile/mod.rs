@@ -2,12 +2,15 @@
 //! differ, then listings of leaves, then rows.
 //!
 //! Routine rounds run all the time and mend what no log will bring. A refill follows a log that was trimmed
-//! past our position: it takes all that is newer, and then takes over the peer's position.
+//! past our position, or lives that were retired without us: it takes all that is newer, tombstones included, and
+//! then takes over the peer's position.
 
 mod compare;
 mod session;
 
 use std::collections::BTreeMap;
+
+use bytes::Bytes;
 
 use crate::model::{
     Actor, Answer, Change, Duration, NodeId, PartitionId, Position, RegionId, Row, RowKey, Summary,
@@ -15,6 +18,8 @@ use crate::model::{
 };
 
 use super::core::{Core, Counter, Purpose, report};
+use super::replica::Replica;
+use super::retire;
 use super::step::{Now, Output, Report};
 use super::timers::Timer;
 
@@ -48,6 +53,8 @@ pub(super) enum Half {
     Compare(u64),
     /// Rows to give away.
     Push(u64),
+    /// Rows of which the peer has tombstones.
+    Graves(u64),
 }
 
 /// What a peer told.
@@ -59,6 +66,8 @@ pub(super) enum Told {
     Leaf(Position, Vec<(RowKey, Summary)>, bool),
     /// Rows that were asked for: perhaps only the first of them.
     Rows(Vec<Option<Row>>),
+    /// A page of tombstones.
+    Graves(Vec<(RowKey, Summary)>, Option<Bytes>),
     /// Rows that were given are on disk there.
     Repaired,
 }
@@ -141,20 +150,32 @@ impl Reconciler {
         actor: Actor,
         outputs: &mut Vec<Output>,
     ) {
-        let refills = self
-            .sessions
-            .values()
-            .filter(|session| session.mode == Mode::Refill)
-            .count();
+        let is_behind = core.replicas.get(&partition).is_some_and(|replica| {
+            // Lives that are retired there are looked after by heartbeats.
+            let is_retired = replica.position.has_retired(actor);
+            !is_retired && replica.complete_at(peer, actor) > replica.position.reach(actor).applied
+        });
+        if is_behind {
+            self.refill(now, core, partition, peer, outputs);
+        }
+    }
+
+    fn refill(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        partition: PartitionId,
+        peer: NodeId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let is_refill = |session: &&Session| session.mode == Mode::Refill;
+        let refills = self.sessions.values().filter(is_refill).count();
         let is_running = self
             .sessions
             .get(&partition)
-            .is_some_and(|session| session.mode == Mode::Refill);
-        let is_held = core.replicas.contains_key(&partition);
-        let is_behind = core.replicas.get(&partition).is_some_and(|replica| {
-            replica.complete_at(peer, actor) > replica.position.reach(actor).applied
-        });
-        if is_running || refills >= REFILLS_MAX || !is_held || !is_behind {
+            .as_ref()
+            .is_some_and(is_refill);
+        if is_running || refills >= REFILLS_MAX {
             return;
         }
         core.count(Counter::Refills, 1);
@@ -162,6 +183,28 @@ impl Reconciler {
         self.sessions
             .insert(partition, Session::new(now.time, peer, Mode::Refill));
         self.advance(now, core, partition, outputs);
+    }
+
+    /// Fills what no log can bring: lives that were retired elsewhere before this replica knew that it has all of them.
+    fn refill_retired(&mut self, now: Now, core: &mut Core, outputs: &mut Vec<Output>) {
+        let fuller = |replica: &Replica| {
+            let others = replica.others().map(|(node, _)| node);
+            others
+                .filter(|node| core.is_serving(replica, *node))
+                .filter(|node| retire::must_be_filled(replica, *node))
+                .min_by_key(|node| {
+                    let region = core.region_of(*node);
+                    region.map(|region| core.placement.rtt(core.region, region))
+                })
+        };
+        let lacking: Vec<(PartitionId, NodeId)> = core
+            .replicas
+            .values()
+            .filter_map(|replica| Some((replica.partition, fuller(replica)?)))
+            .collect();
+        for (partition, peer) in lacking {
+            self.refill(now, core, partition, peer, outputs);
+        }
     }
 
     /// Looks at what is due, gives up what is stuck, and goes on with what waited for budget.
@@ -190,6 +233,7 @@ impl Reconciler {
         for partition in waiting {
             self.advance(now, core, partition, outputs);
         }
+        self.refill_retired(now, core, outputs);
     }
 
     fn begin_round(&mut self, now: Now, core: &mut Core, partition: PartitionId) {
@@ -410,5 +454,145 @@ fn listing(position: Position, rows: Vec<(RowKey, Summary)>, more: bool) -> List
         position,
         rows,
         more,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{KeyspaceId, Query, Stamp, Timestamp, Version};
+    use crate::protocol::message::Message;
+    use crate::protocol::other::Told as Word;
+    use crate::protocol::samples::{PARTITION, actor, core, known, now, position};
+
+    const PEER: NodeId = NodeId(2);
+
+    fn tombstone(n: u64) -> (RowKey, Row) {
+        let dot = crate::model::Dot {
+            actor: actor(3, 1),
+            n,
+        };
+        let timestamp = Timestamp {
+            micros: n,
+            logical: 0,
+        };
+        let key = RowKey::plain(KeyspaceId(1), Bytes::from_static(b"deleted"));
+        let stamp = Stamp { timestamp, dot };
+        (key, Row::Register(Version::new(stamp, None)))
+    }
+
+    /// The question to the peer among outputs.
+    fn asked(outputs: &mut Vec<Output>) -> Message {
+        let sent = outputs.drain(..).find_map(|output| match output {
+            Output::Send { message, .. } => Some(message),
+            Output::Change { .. }
+            | Output::Query { .. }
+            | Output::Reply { .. }
+            | Output::Report(_) => None,
+        });
+        sent.unwrap()
+    }
+
+    fn changed(outputs: &mut Vec<Output>) -> Change {
+        let changed = outputs.drain(..).find_map(|output| match output {
+            Output::Change { change, .. } => Some(change),
+            Output::Send { .. }
+            | Output::Query { .. }
+            | Output::Reply { .. }
+            | Output::Report(_) => None,
+        });
+        changed.unwrap()
+    }
+
+    /// A refill from the peer, as far as its first question was answered: nothing that counts differs.
+    fn compared(core: &mut Core, theirs: &Position) -> (Reconciler, u64) {
+        let mut reconciler = Reconciler::new(Time::default(), 1 << 30);
+        let mut outputs = Vec::new();
+        reconciler.refill(now(1), core, PARTITION, PEER, &mut outputs);
+        let Message::DigestAsk { id, .. } = asked(&mut outputs) else {
+            panic!("digests come first");
+        };
+        let hashes = vec![vec![0; 16]];
+        let mine = Answer::Digest {
+            position: Position::default(),
+            hashes: hashes.clone(),
+        };
+        let half = Half::Compare(id);
+        reconciler.on_half(now(1), core, PARTITION, half, mine, &mut outputs);
+        let told = Told::Digest(theirs.clone(), hashes);
+        reconciler.on_told(now(1), core, PEER, id, told, &mut outputs);
+        let Message::GravesAsk { id, after, .. } = asked(&mut outputs) else {
+            panic!("then tombstones");
+        };
+        assert_eq!(after, None);
+        (reconciler, id)
+    }
+
+    #[test]
+    fn a_refill_takes_tombstones_that_no_digest_shows_before_it_raises() {
+        let mut core = core(Position::default());
+        let theirs = position(&[(actor(3, 1), 9)]);
+        let (mut reconciler, id) = compared(&mut core, &theirs);
+        let mut outputs = Vec::new();
+        let (key, row) = tombstone(4);
+        let told = Told::Graves(vec![(key.clone(), row.summary())], None);
+        reconciler.on_told(now(1), &mut core, PEER, id, told, &mut outputs);
+        assert!(
+            matches!(&outputs[..], [Output::Query { query: Query::Rows(keys), .. }] if *keys == [key.clone()])
+        );
+        outputs.clear();
+        let (half, mine) = (Half::Graves(id), Answer::Rows(vec![None]));
+        reconciler.on_half(now(1), &mut core, PARTITION, half, mine, &mut outputs);
+        let Message::Read { id, keys, .. } = asked(&mut outputs) else {
+            panic!("it is unknown here");
+        };
+        assert_eq!(keys, vec![key.clone()]);
+        let told = Told::Rows(vec![Some(row.clone())]);
+        reconciler.on_told(now(1), &mut core, PEER, id, told, &mut outputs);
+        assert_eq!(changed(&mut outputs), Change::Repair { key, row });
+        reconciler.on_mended(now(1), &mut core, PARTITION, &mut outputs);
+        let raise = Change::Raise {
+            partition: PARTITION,
+            position: theirs,
+        };
+        assert_eq!(changed(&mut outputs), raise);
+    }
+
+    #[test]
+    fn the_listing_of_tombstones_goes_on_to_its_end() {
+        let mut core = core(Position::default());
+        let (mut reconciler, id) = compared(&mut core, &Position::default());
+        let mut outputs = Vec::new();
+        let next = Some(Bytes::from_static(b"on"));
+        let told = Told::Graves(Vec::new(), next.clone());
+        reconciler.on_told(now(1), &mut core, PEER, id, told, &mut outputs);
+        let Message::GravesAsk { after, .. } = asked(&mut outputs) else {
+            panic!("there are more");
+        };
+        assert_eq!(after, next);
+    }
+
+    #[test]
+    fn what_a_peer_has_retired_and_we_have_not_noted_is_filled_by_digest() {
+        let mut core = core(position(&[(actor(3, 1), 4)]));
+        let mut theirs = position(&[]);
+        theirs.retire(NodeId(3), crate::model::Incarnation(1));
+        core.peers.on_connected(PEER);
+        if let Some(replica) = core.replicas.get_mut(&PARTITION) {
+            replica.on_first_hand(&known(2, 1, theirs), Word::All);
+        }
+        let mut reconciler = Reconciler::new(Time::default(), 1 << 30);
+        let mut outputs = Vec::new();
+        reconciler.refill_retired(now(1), &mut core, &mut outputs);
+        assert_eq!(reconciler.len(), 0, "the peer is not up");
+        let heard = |core: &mut Core, sequence| {
+            let life = crate::model::Incarnation(1);
+            let echo = core.peers.get_mut(PEER).unwrap().next_sequence(now(1).time);
+            core.peers
+                .on_heartbeat(now(1).time, PEER, life, sequence, echo);
+        };
+        heard(&mut core, 1);
+        reconciler.refill_retired(now(1), &mut core, &mut outputs);
+        assert_eq!(reconciler.len(), 1);
     }
 }

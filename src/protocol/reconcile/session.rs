@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use bytes::Bytes;
+
 use crate::model::{
     Answer, Change, DIGEST_FANOUT, DIGEST_LEVELS, DigestNode, Dot, NodeId, PartitionId, Position,
-    Query, Row, RowKey, Time,
+    Query, Row, RowKey, Summary, Time,
 };
 use crate::protocol::core::{Core, Purpose, send};
 use crate::protocol::message::{Lane, Message};
 use crate::protocol::step::Output;
 
-use super::compare::{Difference, Listing, compare};
+use super::compare::{Difference, Listing, compare, wanted_graves};
 use super::{Half, Mode, Told, listing};
 
 /// Nodes of the digest tree asked for at once.
@@ -55,6 +57,24 @@ enum Step {
     Pushing {
         id: u64,
     },
+    /// The peer lists tombstones.
+    Graves {
+        id: u64,
+    },
+    /// Our own rows of those names are being read.
+    Graved {
+        id: u64,
+        rows: Vec<(RowKey, Summary)>,
+    },
+}
+
+/// How far the peer's tombstones have been listed: the last thing that a refill does.
+#[derive(Debug)]
+enum Graves {
+    /// From here on.
+    After(Option<Bytes>),
+    /// All of them, or none is to be.
+    Listed,
 }
 
 /// A session.
@@ -72,6 +92,7 @@ pub(super) struct Session {
     leaves: VecDeque<(u16, u16, Option<RowKey>)>,
     pull: VecDeque<RowKey>,
     push: VecDeque<RowKey>,
+    graves: Graves,
     mending: usize,
     step: Step,
 }
@@ -88,6 +109,10 @@ impl Session {
             leaves: VecDeque::new(),
             pull: VecDeque::new(),
             push: VecDeque::new(),
+            graves: match mode {
+                Mode::Refill => Graves::After(None),
+                Mode::Routine => Graves::Listed,
+            },
             mending: 0,
             step: Step::Ready,
         }
@@ -96,15 +121,16 @@ impl Session {
     /// Whether nothing is left to do.
     pub(super) fn is_done(&self) -> bool {
         let queues = self.nodes.len() + self.leaves.len() + self.pull.len() + self.push.len();
-        matches!(self.step, Step::Ready) && queues == 0 && self.mending == 0
+        let is_listed = matches!(self.graves, Graves::Listed);
+        matches!(self.step, Step::Ready) && queues == 0 && self.mending == 0 && is_listed
     }
 
     pub(super) fn waits_for(&self, asked: u64) -> bool {
         match &self.step {
             Step::Digest { id, theirs, .. } => *id == asked && theirs.is_none(),
             Step::Leaf { id, theirs, .. } => *id == asked && theirs.is_none(),
-            Step::Pulling { id, .. } | Step::Pushing { id } => *id == asked,
-            Step::Ready | Step::Loading { .. } => false,
+            Step::Pulling { id, .. } | Step::Pushing { id } | Step::Graves { id } => *id == asked,
+            Step::Ready | Step::Loading { .. } | Step::Graved { .. } => false,
         }
     }
 
@@ -145,61 +171,86 @@ impl Session {
             self.step = Step::Loading { id, keys };
             return 0;
         }
-        let own = Purpose::Reconcile(partition, Half::Compare(id));
         if !self.nodes.is_empty() {
-            let nodes: Vec<DigestNode> = self
-                .nodes
-                .drain(..self.nodes.len().min(NODES_MAX))
-                .collect();
-            let ask = Message::DigestAsk {
-                id,
-                partition,
-                nodes: nodes.clone(),
-            };
-            send(outputs, self.peer, Lane::Reconcile, ask);
-            core.query(
-                outputs,
-                own,
-                Query::Digest {
-                    partition,
-                    nodes: nodes.clone(),
-                },
-            );
-            let bytes = nodes.len() * 16 * usize::from(DIGEST_FANOUT);
-            self.step = Step::Digest {
-                id,
-                nodes,
-                mine: None,
-                theirs: None,
-            };
-            return bytes;
+            return self.ask_digests(core, partition, id, outputs);
         }
-        if let Some((first, last, after)) = self.next_leaves() {
-            let ask = Message::LeafAsk {
+        if let Some(leaves) = self.next_leaves() {
+            self.ask_leaves(core, partition, id, leaves, outputs);
+        } else if let Graves::After(after) = &self.graves {
+            let ask = Message::GravesAsk {
                 id,
                 partition,
-                first,
-                last,
                 after: after.clone(),
             };
             send(outputs, self.peer, Lane::Reconcile, ask);
-            let query = Query::Leaf {
-                partition,
-                first,
-                last,
-                after,
-                rows_max: LEAF_ROWS_MAX,
-            };
-            core.query(outputs, own, query);
-            self.step = Step::Leaf {
-                id,
-                first,
-                last,
-                mine: None,
-                theirs: None,
-            };
+            self.step = Step::Graves { id };
         }
         0
+    }
+
+    fn ask_digests(
+        &mut self,
+        core: &mut Core,
+        partition: PartitionId,
+        id: u64,
+        outputs: &mut Vec<Output>,
+    ) -> usize {
+        let count = self.nodes.len().min(NODES_MAX);
+        let nodes: Vec<DigestNode> = self.nodes.drain(..count).collect();
+        let ask = Message::DigestAsk {
+            id,
+            partition,
+            nodes: nodes.clone(),
+        };
+        send(outputs, self.peer, Lane::Reconcile, ask);
+        let query = Query::Digest {
+            partition,
+            nodes: nodes.clone(),
+        };
+        let own = Purpose::Reconcile(partition, Half::Compare(id));
+        core.query(outputs, own, query);
+        let bytes = nodes.len() * 16 * usize::from(DIGEST_FANOUT);
+        self.step = Step::Digest {
+            id,
+            nodes,
+            mine: None,
+            theirs: None,
+        };
+        bytes
+    }
+
+    fn ask_leaves(
+        &mut self,
+        core: &mut Core,
+        partition: PartitionId,
+        id: u64,
+        (first, last, after): (u16, u16, Option<RowKey>),
+        outputs: &mut Vec<Output>,
+    ) {
+        let ask = Message::LeafAsk {
+            id,
+            partition,
+            first,
+            last,
+            after: after.clone(),
+        };
+        send(outputs, self.peer, Lane::Reconcile, ask);
+        let query = Query::Leaf {
+            partition,
+            first,
+            last,
+            after,
+            rows_max: LEAF_ROWS_MAX,
+        };
+        let own = Purpose::Reconcile(partition, Half::Compare(id));
+        core.query(outputs, own, query);
+        self.step = Step::Leaf {
+            id,
+            first,
+            last,
+            mine: None,
+            theirs: None,
+        };
     }
 
     /// The next leaves that differ, with equal ones between them: a few summaries more cost less than a
@@ -252,9 +303,13 @@ impl Session {
                 0
             }
             (Half::Push(at), Answer::Rows(rows)) => self.give(core, at, rows, outputs),
+            (Half::Graves(at), Answer::Rows(rows)) => {
+                self.compare_graves(core, partition, at, &rows);
+                0
+            }
             // An answer to another question; an unreadable one ends the session before it comes here.
             (
-                Half::Compare(_) | Half::Push(_),
+                Half::Compare(_) | Half::Push(_) | Half::Graves(_),
                 Answer::Unreadable { .. }
                 | Answer::Rows(_)
                 | Answer::Selected { .. }
@@ -298,6 +353,7 @@ impl Session {
                 bytes
             }
             Told::Rows(rows) => self.take(core, partition, rows, outputs),
+            Told::Graves(rows, next) => self.on_graves(core, partition, rows, next, outputs),
             Told::Repaired => {
                 self.step = Step::Ready;
                 0
@@ -385,6 +441,57 @@ impl Session {
                 Change::Forget { key, expected },
             );
         }
+    }
+
+    /// A page of the peer's tombstones came: see what is here of the same rows.
+    fn on_graves(
+        &mut self,
+        core: &mut Core,
+        partition: PartitionId,
+        rows: Vec<(RowKey, Summary)>,
+        next: Option<Bytes>,
+        outputs: &mut Vec<Output>,
+    ) -> usize {
+        let Step::Graves { id } = self.step else {
+            return 0;
+        };
+        let bytes = rows.iter().map(|(key, _)| key.size() + 40).sum();
+        self.graves = next.map_or(Graves::Listed, |next| Graves::After(Some(next)));
+        if rows.is_empty() {
+            self.step = Step::Ready;
+            return bytes;
+        }
+        let keys = rows.iter().map(|(key, _)| key.clone()).collect();
+        core.query(
+            outputs,
+            Purpose::Reconcile(partition, Half::Graves(id)),
+            Query::Rows(keys),
+        );
+        self.step = Step::Graved { id, rows };
+        bytes
+    }
+
+    fn compare_graves(
+        &mut self,
+        core: &Core,
+        partition: PartitionId,
+        at: u64,
+        mine: &[Option<Row>],
+    ) {
+        let Step::Graved { id, rows } = &self.step else {
+            return;
+        };
+        let Some(replica) = core.replicas.get(&partition).filter(|_| *id == at) else {
+            return;
+        };
+        let mine: Vec<_> = mine
+            .iter()
+            .map(|row| row.as_ref().map(Row::summary))
+            .collect();
+        let wanted = wanted_graves(&replica.position, rows, &mine);
+        self.rows += wanted.len() as u64;
+        self.pull.extend(wanted);
+        self.step = Step::Ready;
     }
 
     /// Rows came that we asked for: perhaps not all of them at once.

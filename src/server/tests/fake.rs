@@ -174,6 +174,7 @@ impl super::super::node::Node for Arc<Fake> {
                 backlog: 5,
                 divergence: 2,
             }],
+            lost: Vec::new(),
             counters: vec![("reads_repaired_total", 3)],
             queues: vec![("requests_queued", 4)],
         })

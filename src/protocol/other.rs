@@ -1,0 +1,71 @@
+//! What is known of a replica elsewhere, and by what kind of word.
+//!
+//! It knows nothing of this node's own state.
+
+use crate::model::{Incarnation, Position};
+
+use super::message::Known;
+
+/// How much of what it knows a node has told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Told {
+    /// All of it: positions as they stood at one moment.
+    All,
+    /// What has changed.
+    Changes,
+}
+
+/// A replica elsewhere, as far as it is known.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Other {
+    pub(super) incarnation: Incarnation,
+    /// All that it is known to have, by whatever word: for quorums, stability and trimming.
+    pub(super) position: Position,
+    /// What it had at one moment, all of it. Only this may be used to collect and to retire (see `upkeep`).
+    /// Invariant: joined only with other such moments of the same life, so that it is the latest of them.
+    pub(super) snapshot: Position,
+    /// By its own word.
+    is_serving: bool,
+    /// Whether it has told all of it itself, in this life of both.
+    pub(super) has_spoken: bool,
+}
+
+impl Other {
+    /// A replica of which this is the first that is heard of its life.
+    pub(super) fn new(known: &Known, told: Told) -> Self {
+        let mut other = Self {
+            incarnation: known.incarnation,
+            position: Position::default(),
+            snapshot: Position::default(),
+            is_serving: known.is_serving,
+            has_spoken: false,
+        };
+        other.hear(known, told);
+        other
+    }
+
+    /// Takes in a word about it, its own or another's.
+    pub(super) fn hear(&mut self, known: &Known, told: Told) {
+        self.position.join(&known.position);
+        if told == Told::All {
+            self.snapshot.join(&known.position);
+        }
+    }
+
+    /// Takes in its own word.
+    pub(super) fn hear_itself(&mut self, known: &Known, told: Told) {
+        self.hear(known, told);
+        self.is_serving = known.is_serving;
+        self.has_spoken |= told == Told::All;
+    }
+
+    /// What it said, or what others say that it said.
+    pub(super) fn says_serving(&self) -> bool {
+        self.is_serving
+    }
+
+    /// Whether it may be counted on: it said so, after it had told all that it has.
+    pub(super) fn is_serving(&self) -> bool {
+        self.is_serving && self.has_spoken
+    }
+}
