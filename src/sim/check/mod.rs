@@ -35,6 +35,8 @@ use crate::protocol::{Message, View};
 use super::cluster::{Cluster, NodeIndex};
 use super::history::Record;
 
+#[cfg(test)]
+pub(crate) use converge::is_same;
 pub(crate) use sights::Sight;
 
 /// What a checker found.

@@ -11,6 +11,7 @@ use crate::model::{
 };
 use crate::protocol::{Operation, Outcome, Written};
 use crate::sim::actions::list;
+use crate::sim::check::is_same;
 use crate::sim::cluster::NodeIndex;
 
 pub(super) fn bytes(text: &str) -> Bytes {
@@ -207,7 +208,10 @@ impl Scene {
     pub(super) fn assert_same_everywhere(&self, key: &RowKey) -> BTreeMap<RowKey, Row> {
         let first = self.rows(0, key);
         for node in 1..self.world.nodes.len() {
-            assert_eq!(self.rows(node, key), first, "n{node}\n{}", self.lines());
+            let rows = self.rows(node, key);
+            let mut names = first.keys().chain(rows.keys());
+            let is_same = names.all(|name| is_same(first.get(name), rows.get(name)));
+            assert!(is_same, "n{node}: {rows:?}, not {first:?}\n{}", self.lines());
         }
         first
     }

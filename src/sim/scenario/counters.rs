@@ -3,7 +3,7 @@
 use super::asks::{add, fields_op, reset, write};
 use super::shape::kv;
 use super::{Bug, Scene, Shape, at_quorum};
-use crate::protocol::Outcome;
+use crate::protocol::{Message, Outcome};
 
 #[test]
 fn verify_counter_converge() {
@@ -52,7 +52,9 @@ fn coordinator_dies(bug: Option<Bug>) -> Option<i128> {
     let key = kv("key");
     scene.write(0, &key, add(100, Some(1)));
     let id = Some(2);
-    scene.hold(&[0], &[1, 2]);
+    let is_append = |message: &Message| matches!(message, Message::Append(_));
+    scene.lose(0, 1, is_append);
+    scene.lose(0, 2, is_append);
     let first = scene.begin(0, at_quorum(write(&key, add(7, id))));
     scene.run_for(100_000);
     assert_eq!(scene.outcome(first), None, "nobody was told");

@@ -92,6 +92,11 @@ impl Scene {
             let count = scene.world.nodes.len();
             scene.world.is_connected() && (0..count).all(|node| scene.is_ready(node))
         });
+        // A node reads once it has heard, first-hand, that its neighbours serve.
+        for node in 0..scene.world.nodes.len() {
+            let key = shape::kv("ready");
+            scene.ask_until_done(node, &Operation::Get { key });
+        }
         scene
     }
 

@@ -53,6 +53,11 @@ pub(super) fn kept(name: &'static str) -> RowKey {
     RowKey::plain(KeyspaceId::of("kept"), Bytes::from_static(name.as_bytes()))
 }
 
+/// A key of the keyspace whose values live for three seconds.
+pub(super) fn short(name: &'static str) -> RowKey {
+    RowKey::plain(KeyspaceId::of("short"), Bytes::from_static(name.as_bytes()))
+}
+
 /// The cluster of a shape.
 pub(super) fn cluster(shape: &Shape) -> Cluster {
     let counts = shape.regions.iter().enumerate();
@@ -77,6 +82,10 @@ pub(super) fn cluster(shape: &Shape) -> Cluster {
             keyspace("kv", MergePolicy::Lww, None),
             keyspace("beside", MergePolicy::Siblings, None),
             keyspace("kept", MergePolicy::Lww, Some(shape.conflicts_kept)),
+            Keyspace {
+                ttl: Some(Duration::from_secs(3)),
+                ..keyspace("short", MergePolicy::Lww, None)
+            },
         ],
         links: links(&regions),
         regions,
