@@ -83,6 +83,13 @@ impl Once {
         self.applied.len() > 1
     }
 
+    /// Whether a share of this actor must stay, though it is reset and everybody has it: of an operation that was
+    /// applied twice, it tells that a reset took the one, and so the other too. Invariant: the door collects no
+    /// share that an operation of its counter needs.
+    pub fn needs(&self, actor: Actor) -> bool {
+        self.is_repeated() && self.applied.keys().any(|dot| dot.actor == actor)
+    }
+
     /// What is to be taken off the counter, given its shares: all that was added but by the first change, and if
     /// any of the changes was reset, that of the first too, for the increment was observed by the reset.
     fn surplus(&self, shares: &BTreeMap<Actor, &Share>) -> i128 {

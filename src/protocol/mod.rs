@@ -29,6 +29,8 @@ mod select;
 mod sender;
 mod sides;
 mod step;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod upkeep;
 mod view;

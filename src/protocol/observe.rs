@@ -124,7 +124,7 @@ fn page(key: &RowKey, collection: Collection, after: Option<Bytes>) -> Selection
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{KeyspaceId, OpId, share_prefix};
+    use crate::model::{KeyspaceId, OpId};
 
     fn write(op: WriteOp) -> Write {
         Write::new(RowKey::plain(KeyspaceId(1), Bytes::from_static(b"k")), op)
@@ -161,7 +161,9 @@ mod tests {
     fn a_map_is_looked_through_as_far_as_its_counters_go() {
         let key = RowKey::plain(KeyspaceId(1), name("k"));
         let first = page(&key, Collection::Map, None);
-        let counter = super::super::sides::page_end(&share_prefix(&Place::Field(name("n"))));
+        let actor = crate::model::Dot::NONE.actor;
+        let counter = Part::Share(Place::Field(name("n")), actor).subkey();
+        let counter = super::super::sides::page_end(&counter);
         assert!(rest(&first, Some(counter)).is_some());
         assert!(rest(&first, Some(Part::Field(name("n")).subkey())).is_none());
         assert!(rest(&first, None).is_none());

@@ -11,16 +11,19 @@ use super::sender::Sender;
 use super::step::Now;
 
 /// Entries of our own log that came of a change, dense and in order; nothing if it gave none.
-fn written(effect: &Effect) -> Option<(PartitionId, &[LogItem])> {
+fn written<'a>(core: &Core, effect: &'a Effect) -> Option<(PartitionId, &'a [LogItem])> {
     match effect {
         Effect::Written { partition, items } => Some((*partition, items)),
         Effect::Appended {
             partition, written, ..
         } => Some((*partition, written)),
+        Effect::Repaired { written, .. } => {
+            let first = written.first()?;
+            Some((core.partition(&first.key), written))
+        }
         Effect::Denied(_)
         | Effect::Gap { .. }
         | Effect::Early { .. }
-        | Effect::Repaired { .. }
         | Effect::Trimmed { .. }
         | Effect::Done
         | Effect::Refused { .. } => None,
@@ -29,7 +32,7 @@ fn written(effect: &Effect) -> Option<(PartitionId, &[LogItem])> {
 
 /// A change is staged: keep what it added to our own log at hand, and wake its streams.
 pub(super) fn on_staged(core: &mut Core, sender: &mut Sender, effect: &Effect) {
-    if let Some((partition, items)) = written(effect) {
+    if let Some((partition, items)) = written(core, effect) {
         log(core, sender, partition, items);
     }
 }
@@ -37,7 +40,10 @@ pub(super) fn on_staged(core: &mut Core, sender: &mut Sender, effect: &Effect) {
 /// A change is on disk, and so is what it added to our own log: the position says so in the same moment as it says
 /// what the change itself brought, so that a position is always one that the disk had.
 pub(super) fn on_durable(now: Now, core: &mut Core, sender: &mut Sender, effect: &Effect) {
-    let Some((partition, [.., last])) = written(effect) else {
+    if let Effect::Repaired { lost, .. } = effect {
+        core.count_lost(lost);
+    }
+    let Some((partition, [.., last])) = written(core, effect) else {
         return;
     };
     if let Some(replica) = core.replicas.get_mut(&partition) {

@@ -508,20 +508,17 @@ fn fate(core: &mut Core, stage: &Stage, reason: Unavailable) -> Outcome {
     }
 }
 
-/// Gives a write to the door, to be stamped above all that this node has vouched for.
+/// Gives a write to the door, to be stamped above all that this node has vouched for and its session has seen, and
+/// not before now: so a mark may speak of the time until now while the door has not decided.
 fn give(core: &mut Core, id: u64, mut write: crate::model::Write, outputs: &mut Vec<Output>) {
     let session = write.after.as_ref().map_or(0, |session| session.latest());
-    let floor = core.vouched.max(session);
-    // The door's clock does it as a rule. Where it does not, this costs that the write seems to have seen
-    // whatever is below, and no conflict is noticed.
-    if floor >= core.wall.0 {
-        let above = Timestamp {
-            micros: floor,
-            logical: u32::MAX,
-        };
-        write.above = write.above.max(above);
-    }
+    let before = core.vouched.max(core.wall.0.saturating_sub(1));
+    // No time of the row itself: the door tells it by its logical part.
+    let floor = Timestamp {
+        micros: before.max(session),
+        logical: u32::MAX,
+    };
+    write.above = write.above.max(floor);
     let ticket = core.change(outputs, Purpose::Write(id), Change::Write(write));
-    let before = core.wall.0.saturating_sub(1);
-    core.at_door.insert(ticket, core.vouched.max(before));
+    core.at_door.insert(ticket, before);
 }

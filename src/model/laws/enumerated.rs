@@ -9,7 +9,10 @@ const ACTORS: usize = 3;
 const OPERATIONS: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "the fields are read where a failure tells of them")]
+#[expect(
+    dead_code,
+    reason = "the fields are read where a failure tells of them"
+)]
 enum Step {
     /// With what the actor's own row holds.
     Put(usize),

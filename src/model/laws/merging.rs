@@ -85,7 +85,9 @@ impl World {
 
     /// Above what is here, by clocks that run apart.
     fn stamp(&mut self, at: usize, number: u64) -> Stamp {
-        let latest = self.rows[at].as_ref().map_or(0, |row| row.stamp().timestamp.micros);
+        let latest = self.rows[at]
+            .as_ref()
+            .map_or(0, |row| row.stamp().timestamp.micros);
         self.clocks[at] = self.clocks[at].max(latest) + 1 + number % 5;
         self.n[at] += 1 + number % 2;
         stamp(self.clocks[at], actor(at), self.n[at])
@@ -229,7 +231,10 @@ fn check_merge_laws(a: &Row, b: &Row, c: &Row) {
     for part in [a, b] {
         assert_eq!(merged(&ab, part), ab, "idempotent, later: {part:#?}");
     }
-    assert!(ab.stamp() >= a.stamp() && ab.stamp() >= b.stamp(), "inflationary");
+    assert!(
+        ab.stamp() >= a.stamp() && ab.stamp() >= b.stamp(),
+        "inflationary"
+    );
     if let (Row::Siblings(ab), Row::Siblings(a)) = (&ab, a) {
         assert!(ab.context().includes(&a.context()), "inflationary");
     }
@@ -275,7 +280,8 @@ fn check_all(world: &World, cut: Wall, cleared: &Context) {
                 check_merge_laws(a, b, c);
             }
             let both = merged(a, b);
-            let changes: [&dyn Fn(&mut Row); 2] = [&|row| row.expire(cut), &|row| row.clear(cleared)];
+            let changes: [&dyn Fn(&mut Row); 2] =
+                [&|row| row.expire(cut), &|row| row.clear(cleared)];
             for each in changes {
                 let (left, right) = (change(a, each), change(b, each));
                 let whole = change(&both, each);
@@ -306,7 +312,11 @@ fn check_absorb(a: &Row, b: &Row) {
     assert_eq!(compacted.summary().state, a.summary().state, "compaction");
     let mut ends = [a.clone(), compacted];
     ends.iter_mut().for_each(|row| row.clear(&known));
-    assert_eq!(ends[0].summary(), ends[1].summary(), "compaction, then a clear");
+    assert_eq!(
+        ends[0].summary(),
+        ends[1].summary(),
+        "compaction, then a clear"
+    );
     let left = b.unknown(|dot| known.covers(dot));
     let news = b.dots().iter().any(|dot| !known.covers(*dot));
     assert_eq!(left.is_some(), news);

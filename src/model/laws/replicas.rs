@@ -125,6 +125,10 @@ impl World {
             }
             70..78 => self.late(at, rng),
             78..80 => self.restart(at),
+            80..86 if self.may_forget => {
+                self.trace.push("meet".to_owned());
+                self.meet();
+            }
             _ if self.may_forget => self.forget(at, rng),
             _ => self.read(at),
         }
@@ -242,8 +246,8 @@ impl World {
             }
             replica.position.raise(log, Reach::upto(to));
             let events = self.oracle.of(Set::MAX);
-            let events = events
-                .filter(|(_, event)| event.stamp.dot.actor == log && event.stamp.dot.n <= to);
+            let events =
+                events.filter(|(_, event)| event.stamp.dot.actor == log && event.stamp.dot.n <= to);
             let applied = events.fold(0, |set, (one, _)| set | one);
             replica.applied |= applied;
             replica.known |= applied;
@@ -260,7 +264,7 @@ impl World {
         self.trace.push(format!("restart {at}"));
     }
 
-    /// What all have applied may be forgotten, once everything that was written before that was known is applied
+    /// What all have applied may be forgotten once everything that was written before that was known is applied
     /// everywhere too.
     fn forget(&mut self, at: usize, rng: &mut Rng) {
         let all = |set: fn(&Replica) -> Set| self.replicas.iter().map(set);
@@ -321,8 +325,8 @@ impl World {
         }
     }
 
-    /// Everybody hears of everything; then all show the same, and it is right.
-    pub(super) fn settle(&mut self) {
+    /// Everybody hears of everything.
+    fn meet(&mut self) {
         for _round in 0..2 {
             for from in 0..REPLICAS {
                 for at in (0..REPLICAS).filter(|at| *at != from) {
@@ -331,6 +335,11 @@ impl World {
                 }
             }
         }
+    }
+
+    /// When everybody has heard of everything, all show the same, and it is right.
+    pub(super) fn settle(&mut self) {
+        self.meet();
         let state = |replica: &Replica| {
             let row = replica.row.clone().unwrap_or_default();
             (row.versions().to_vec(), replica.known)
@@ -354,9 +363,7 @@ impl World {
             .replicas
             .iter()
             .filter_map(|replica| replica.row.clone());
-        let states: Vec<u64> = rows
-            .map(|row| Row::Siblings(row).summary().state)
-            .collect();
+        let states: Vec<u64> = rows.map(|row| Row::Siblings(row).summary().state).collect();
         if states.len() == REPLICAS {
             assert!(
                 states.windows(2).all(|two| two[0] == two[1]),

@@ -1,0 +1,6 @@
+//! One machine, stepped by hand: what goes in, what must come out.
+
+mod bench;
+mod gates;
+mod observing;
+mod selecting;

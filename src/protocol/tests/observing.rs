@@ -1,0 +1,202 @@
+//! Writes that hang on what is there.
+
+use bytes::Bytes;
+
+use crate::model::{
+    Change, Collection, Condition, Context, Denial, Effect, LogItem, OpId, Place, Selection, Write,
+    WriteOp,
+};
+use crate::protocol::{Ack, Message, Operation, Outcome, Refusal};
+
+use super::bench::{Bench, at, key, register};
+
+fn put() -> WriteOp {
+    WriteOp::Put(Bytes::from_static(b"v"))
+}
+
+fn conditional() -> Write {
+    Write {
+        condition: Some(Condition::Absent),
+        ..Write::new(key("lww"), put())
+    }
+}
+
+/// Answers all questions about selections with nothing at all, here and at the peers.
+fn show_nothing(bench: &mut Bench) -> Vec<Selection> {
+    let mut shown = Vec::new();
+    loop {
+        let asked = bench.messages();
+        if asked.is_empty() {
+            return shown;
+        }
+        for (from, message) in asked {
+            let Message::Select { id, selection, .. } = message else {
+                panic!("not a selection: {message:?}")
+            };
+            shown.push(selection);
+            let told = Message::Selected {
+                id,
+                position: at(&[(from, 4)]),
+                state: super::super::sides::state(std::iter::empty()),
+                rows: Vec::new(),
+                next: None,
+            };
+            bench.hear(from, told);
+        }
+        while bench.outputs.iter().any(is_query) {
+            bench.select(at(&[]), &[]);
+        }
+    }
+}
+
+fn is_query(output: &crate::protocol::Output) -> bool {
+    matches!(output, crate::protocol::Output::Query { .. })
+}
+
+#[test]
+fn conditions_are_looked_at_by_the_first_replica_in_line() {
+    let mut second = Bench::new(1);
+    second.ask_for(Operation::Write(Box::new(conditional())));
+    let messages = second.messages();
+    let (to, message) = messages.first().unwrap();
+    assert_eq!(*to, second.line("a")[0]);
+    assert!(matches!(message, Message::Forward { .. }), "{message:?}");
+
+    // What was passed on is done, whoever is first in line.
+    let request = Operation::Write(Box::new(conditional())).into();
+    let from = second.line("a")[2];
+    let micros_left = 1_000_000;
+    second.hear(
+        from,
+        Message::Forward {
+            id: 1,
+            request,
+            micros_left,
+        },
+    );
+    assert!(second.query().is_some());
+
+    let mut first = Bench::new(0);
+    first.ask_for(Operation::Write(Box::new(conditional())));
+    assert!(first.query().is_some());
+}
+
+#[test]
+fn a_condition_goes_to_the_door_after_a_quorum_was_read() {
+    let mut bench = Bench::new(0);
+    let id = bench.ask_for(Operation::Write(Box::new(conditional())));
+    assert!(bench.change().is_none());
+    assert_eq!(show_nothing(&mut bench).len(), 1);
+    let (ticket, change) = bench.change().unwrap();
+    let Change::Write(write) = change else {
+        panic!("not a write: {change:?}")
+    };
+    assert_eq!(write.condition, Some(Condition::Absent));
+    let denial = Denial::Condition(None);
+    bench.stage(ticket, Effect::Denied(denial.clone()));
+    assert_eq!(bench.reply(id), Some(Outcome::Denied(denial)));
+}
+
+#[test]
+fn what_is_stamped_again_has_no_condition_and_is_crossed() {
+    let mut bench = Bench::new(0);
+    let id = bench.ask_for(Operation::Write(Box::new(conditional())));
+    show_nothing(&mut bench);
+    let partition = bench.partition("lww");
+    let near = bench.line("a")[1];
+    let me = bench.me;
+    let written = |n| Effect::Written {
+        partition,
+        items: vec![LogItem {
+            n,
+            key: key("lww"),
+            row: register(me, n, b"v"),
+        }],
+    };
+    let ack = |n, newer| Ack {
+        partition,
+        actor: super::bench::actor(me),
+        reached: vec![(near, crate::model::Incarnation(1), n)],
+        from: n - 1,
+        applied: n,
+        newer,
+        crossed: Vec::new(),
+    };
+    let (ticket, _) = bench.change().unwrap();
+    bench.stage(ticket, written(1));
+    bench.sync(ticket);
+    let newer = register(near, 9, b"w").stamp().timestamp;
+    bench.hear(near, Message::Acks(vec![ack(1, vec![(1, newer)])]));
+    let (ticket, change) = bench.change().unwrap();
+    let Change::Write(again) = change else {
+        panic!("not a write: {change:?}")
+    };
+    assert!(again.above >= newer);
+    assert_eq!(again.condition, None);
+    bench.stage(ticket, written(20));
+    bench.sync(ticket);
+    bench.hear(near, Message::Acks(vec![ack(20, vec![])]));
+    let Some(Outcome::Written(written)) = bench.reply(id) else {
+        panic!("not written")
+    };
+    assert!(written.is_crossed);
+}
+
+#[test]
+fn an_operation_that_is_known_is_confirmed_before_it_is_answered() {
+    let mut bench = Bench::new(0);
+    let add = WriteOp::Add {
+        place: Place::Key,
+        delta: 1,
+        id: Some(OpId(5)),
+    };
+    let id = bench.ask_for(Operation::Write(Box::new(Write::new(key("lww"), add))));
+    assert_eq!(show_nothing(&mut bench).len(), 1);
+    let (ticket, _) = bench.change().unwrap();
+    let partition = bench.partition("lww");
+    let items = Vec::new();
+    bench.stage(ticket, Effect::Written { partition, items });
+    assert_eq!(bench.messages(), vec![]);
+    bench.sync(ticket);
+    assert_eq!(bench.reply(id), None);
+    // The row of the id, and the shares that it speaks of.
+    assert_eq!(show_nothing(&mut bench).len(), 2);
+    assert!(matches!(bench.reply(id), Some(Outcome::Written(_))));
+}
+
+#[test]
+fn a_clear_has_seen_what_a_quorum_had_applied() {
+    let mut bench = Bench::new(0);
+    let clear = WriteOp::Clear {
+        collection: Collection::Set,
+        seen: Context::default(),
+    };
+    bench.ask_for(Operation::Write(Box::new(Write::new(key("lww"), clear))));
+    bench.select(at(&[]), &[]);
+    show_nothing(&mut bench);
+    let near = bench.line("a")[1];
+    let (_, change) = bench.change().unwrap();
+    let Change::Write(Write {
+        op: WriteOp::Clear { seen, .. },
+        ..
+    }) = change
+    else {
+        panic!("not a clear: {change:?}")
+    };
+    assert_eq!(seen, Context::from(&at(&[(near, 4)])));
+}
+
+#[test]
+fn a_write_that_is_not_for_the_policy_is_refused() {
+    let mut bench = Bench::new(0);
+    let sibling = WriteOp::PutSibling {
+        value: Bytes::new(),
+        seen: None,
+    };
+    for (keyspace, op) in [("siblings", put()), ("lww", sibling)] {
+        let write = Write::new(key(keyspace), op);
+        let id = bench.ask_for(Operation::Write(Box::new(write)));
+        let outcome = bench.reply(id);
+        assert_eq!(outcome, Some(Outcome::Refused(Refusal::MergePolicy)));
+    }
+}

@@ -1,0 +1,135 @@
+//! Reads of rows that merge by causality.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Context, Row, RowKey, Siblings};
+use crate::protocol::{Message, Operation, Outcome};
+
+use super::bench::{Bench, at, key, version};
+
+fn siblings(versions: &[crate::model::Version]) -> Row {
+    let mut row = Siblings::default();
+    for version in versions {
+        row.put(version.clone(), &Context::default());
+    }
+    Row::Siblings(row)
+}
+
+fn state(rows: &[(RowKey, Row)]) -> u128 {
+    super::super::sides::state(rows.iter().map(|(key, row)| (key, row)))
+}
+
+/// Begins a read; gives the id of the question to the peer, which is the first one.
+fn begin(bench: &mut Bench) -> (crate::protocol::RequestId, u64) {
+    let id = bench.ask_for(Operation::Get {
+        key: key("siblings"),
+    });
+    match bench.messages().remove(0) {
+        (
+            _,
+            Message::Select {
+                id: asked, whole, ..
+            },
+        ) => {
+            assert!(!whole);
+            (id, asked)
+        }
+        other => panic!("not a selection: {other:?}"),
+    }
+}
+
+#[test]
+fn replicas_that_hold_the_same_are_answered_from_at_once() {
+    let mut bench = Bench::new(0);
+    let near = bench.line("a")[1];
+    let rows = [(key("siblings"), siblings(&[version(near, 1, b"v")]))];
+    let (id, asked) = begin(&mut bench);
+    let told = Message::Selected {
+        id: asked,
+        position: at(&[(near, 1)]),
+        state: state(&rows),
+        rows: Vec::new(),
+        next: None,
+    };
+    bench.hear(near, told);
+    assert_eq!(bench.reply(id), None);
+    bench.select(at(&[(near, 1)]), &rows);
+    assert_eq!(
+        bench.reply(id),
+        Some(Outcome::Read(Some(rows[0].1.clone())))
+    );
+}
+
+#[test]
+fn what_differs_is_fetched_merged_and_on_a_quorum_before_it_is_answered() {
+    let mut bench = Bench::new(0);
+    let (me, near) = (bench.me, bench.line("a")[1]);
+    let mine = [(key("siblings"), siblings(&[version(me, 1, b"m")]))];
+    let theirs = [(key("siblings"), siblings(&[version(near, 1, b"t")]))];
+    let (id, asked) = begin(&mut bench);
+    let told = |rows: &[(RowKey, Row)]| Message::Selected {
+        id: asked,
+        position: at(&[(near, 1)]),
+        state: state(&theirs),
+        rows: rows.to_vec(),
+        next: None,
+    };
+    bench.select(at(&[(me, 1)]), &mine);
+    bench.hear(near, told(&[]));
+    let messages = bench.messages();
+    assert!(
+        matches!(messages[..], [(to, Message::Select { whole: true, .. })] if to == near),
+        "{messages:?}"
+    );
+    // The hash once more is not what was asked for.
+    bench.hear(near, told(&[]));
+    assert!(bench.change().is_none());
+    bench.hear(near, told(&theirs));
+    let (ticket, _) = bench.change().unwrap();
+    let both = siblings(&[version(me, 1, b"m"), version(near, 1, b"t")]);
+    let messages = bench.messages();
+    let [(to, Message::Repair { rows, .. })] = &messages[..] else {
+        panic!("no repair: {messages:?}")
+    };
+    assert_eq!((*to, rows[0].1.dots().len()), (near, 2));
+    let summary = Some(both.summary());
+    let repaired = crate::model::Effect::Repaired {
+        summary,
+        written: Vec::new(),
+        lost: BTreeMap::new(),
+    };
+    bench.stage(ticket, repaired);
+    bench.sync(ticket);
+    assert_eq!(bench.reply(id), None);
+    let is_kept = true;
+    bench.hear(near, Message::Repaired { id: asked, is_kept });
+    let Some(Outcome::Read(Some(read))) = bench.reply(id) else {
+        panic!("not read")
+    };
+    assert_eq!(read.summary().state, both.summary().state);
+}
+
+#[test]
+fn a_peer_is_told_a_hash_and_then_the_rows() {
+    let mut bench = Bench::new(0);
+    let near = bench.line("a")[1];
+    let rows = [(key("siblings"), siblings(&[version(near, 1, b"v")]))];
+    for whole in [false, true] {
+        let selection = crate::model::Selection::Rows(vec![key("siblings")]);
+        let question = Message::Select {
+            id: 3,
+            selection,
+            whole,
+        };
+        bench.hear(near, question);
+        bench.select(at(&[(near, 1)]), &rows);
+        let told = Message::Selected {
+            id: 3,
+            position: at(&[(near, 1)]),
+            state: state(&rows),
+            rows: if whole { rows.to_vec() } else { Vec::new() },
+            next: None,
+        };
+        assert_eq!(bench.messages(), vec![(near, told)]);
+    }
+}
