@@ -198,6 +198,12 @@ impl<E: Engine> Door<E> {
         self.engine.commit(batch)
     }
 
+    /// Batches that were committed.
+    #[cfg(test)]
+    pub(super) fn batch_sequence(&self) -> u64 {
+        self.batch_sequence
+    }
+
     fn check(&self) -> Result<(), Error> {
         if self.is_broken {
             return Err(Error::Stopped);

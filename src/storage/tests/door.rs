@@ -307,7 +307,7 @@ fn repair_merges_and_is_not_logged() {
         Effect::Repaired {
             summary: Some(newer.row.summary()),
             written: Vec::new(),
-            lost: BTreeMap::new(),
+            lost: BTreeMap::from([(crate::model::NodeId(2), 1)]),
         }
     );
     let effect = apply(

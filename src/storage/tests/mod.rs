@@ -1,13 +1,20 @@
 //! Tests of the door on the engine in memory, and helpers for all of them.
 
+mod clear;
+mod conflict;
 mod conformance;
 mod convergence;
 mod crash;
 mod door;
+mod expiry;
 mod fjall;
 mod forms;
+mod kinds;
 mod log;
+mod pages;
+mod retire;
 mod store;
+mod write;
 
 use std::collections::BTreeMap;
 
@@ -15,8 +22,8 @@ use bytes::Bytes;
 
 use super::{Door, Memory, MemoryDisk, OpenOptions, Opened, Space, keys, load, rows};
 use crate::model::{
-    Actor, Answer, Change, Effect, KeyspaceId, Limits, LogItem, LogPage, LogQuery, NodeId,
-    PartitionId, Position, Query, Row, RowKey, Wall, Write, WriteOp,
+    Actor, Answer, Change, Collection, Effect, KeyspaceId, Limits, LogItem, LogPage, LogQuery,
+    NodeId, PartitionId, Place, Position, Query, Row, RowKey, Selection, Wall, Write, WriteOp,
 };
 
 pub(super) const SPACE: KeyspaceId = KeyspaceId(7);
@@ -133,6 +140,59 @@ pub(super) fn piece(
     })
 }
 
+/// A write that must happen; its rows.
+pub(super) fn change(door: &mut Door<Memory>, name: &str, op: WriteOp) -> Vec<LogItem> {
+    match write(door, name, op) {
+        Effect::Written { items, .. } => items,
+        effect => panic!("not written: {effect:?}"),
+    }
+}
+
+pub(super) fn write(door: &mut Door<Memory>, name: &str, op: WriteOp) -> Effect {
+    apply(door, Change::Write(Write::new(key(name), op)))
+}
+
+pub(super) fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+/// Rows of one key.
+pub(super) fn select(
+    door: &Door<Memory>,
+    selection: Selection,
+) -> (Vec<(RowKey, Row)>, Option<Bytes>) {
+    match door.reader().answer(&Query::Select(selection)) {
+        Answer::Selected { rows, next, .. } => (rows, next),
+        answer => panic!("not selected: {answer:?}"),
+    }
+}
+
+/// A whole collection.
+pub(super) fn page(door: &Door<Memory>, name: &str, collection: Collection) -> Vec<(RowKey, Row)> {
+    let selection = Selection::Page {
+        key: key(name),
+        collection,
+        after: None,
+        upto: None,
+        rows_max: u32::MAX,
+        bytes_max: u32::MAX,
+    };
+    select(door, selection).0
+}
+
+pub(super) fn members(door: &Door<Memory>, name: &str) -> Vec<Bytes> {
+    crate::model::members(&page(door, name, Collection::Set), WALL)
+}
+
+pub(super) fn counter(door: &Door<Memory>, name: &str) -> Option<i128> {
+    let place = Place::Key;
+    let selection = Selection::Counter {
+        key: key(name),
+        place: place.clone(),
+    };
+    crate::model::counter(&select(door, selection).0, &place)
+}
+
 pub(super) fn position(door: &Door<Memory>, partition: PartitionId) -> Position {
     door.partitions.get(&partition).unwrap().position()
 }
@@ -177,7 +237,33 @@ pub(super) fn roots(door: &Door<Memory>) -> Vec<u128> {
 /// Digests are those of the rows, and every log counts the bytes that it has.
 pub(super) fn check_store(door: &Door<Memory>) {
     assert_eq!(door.reader().verify_digests().unwrap(), Vec::new());
+    let mut repeats = 0;
     for (partition, known) in &door.partitions {
+        let (mut noted, mut graves, mut repeated) = (0, 0, 0);
+        let reader = door.reader();
+        reader
+            .for_each_row(*partition, |_, row| {
+                assert!(row.next_expiry().is_none_or(|at| at > known.cut));
+                noted += usize::from(row.next_expiry().is_some());
+                graves += usize::from(row.is_tombstone());
+                repeated += usize::from(matches!(&row, Row::Once(once) if once.is_repeated()));
+            })
+            .unwrap();
+        let records = |span: keys::Span| {
+            let mut records = 0;
+            load::for_each(&door.snapshot, Space::Meta, &span, |_, _| {
+                records += 1;
+                Ok(())
+            })
+            .unwrap();
+            records
+        };
+        assert_eq!(
+            records(keys::expiry_span(*partition, Wall(u64::MAX))),
+            noted
+        );
+        assert_eq!(records(keys::graves_span(*partition)), graves);
+        repeats += repeated;
         for (actor, marks) in &known.logs {
             let span = keys::log_span(*partition, *actor, 0, u64::MAX);
             let mut bytes = 0;
@@ -189,6 +275,7 @@ pub(super) fn check_store(door: &Door<Memory>) {
             assert_eq!(marks.bytes, bytes, "{partition} {actor}");
         }
     }
+    assert_eq!(count(door, Space::Meta, b"R"), repeats);
 }
 
 /// Records in a space.
