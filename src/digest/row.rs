@@ -35,7 +35,7 @@ pub fn row_hash(key: &RowKey, row: &Row) -> u128 {
         }
         Row::Share(share) => {
             head.push(2);
-            for tally in [share.own, share.reset] {
+            for tally in [share.own, share.observed()] {
                 head.extend_from_slice(&tally.n.to_be_bytes());
                 head.extend_from_slice(&tally.since.to_be_bytes());
                 head.extend_from_slice(&tally.sum.to_be_bytes());
@@ -99,26 +99,41 @@ pub fn leaf_of(key: &RowKey, partition_count: u16) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::{Actor, Incarnation, KeyspaceId, NodeId, Stamp};
+    use crate::model::{
+        Actor, Clear, Conflict, Context, Expiry, Incarnation, KeyspaceId, NodeId, Once, Share,
+        Siblings, Stamp, Tally, Wall,
+    };
+
+    fn dot(n: u64) -> Dot {
+        let actor = Actor {
+            node: NodeId(1),
+            incarnation: Incarnation(2),
+        };
+        Dot { actor, n }
+    }
+
+    fn stamp(n: u64) -> Stamp {
+        let timestamp = Timestamp {
+            micros: 5,
+            logical: 1,
+        };
+        Stamp {
+            timestamp,
+            dot: dot(n),
+        }
+    }
+
+    fn version(n: u64, value: Option<&'static str>) -> Version {
+        Version::new(stamp(n), value.map(Bytes::from))
+    }
 
     fn row(n: u64, value: Option<&'static str>) -> Row {
-        let stamp = Stamp {
-            timestamp: Timestamp {
-                micros: 5,
-                logical: 1,
-            },
-            dot: Dot {
-                actor: Actor {
-                    node: NodeId(1),
-                    incarnation: Incarnation(2),
-                },
-                n,
-            },
-        };
-        Row::Register(Version::new(stamp, value.map(Bytes::from)))
+        Row::Register(version(n, value))
     }
 
     fn key(key: &'static str, subkey: &'static str) -> RowKey {
@@ -128,19 +143,158 @@ mod tests {
         }
     }
 
+    fn hash(row: &Row) -> u128 {
+        row_hash(&key("k", ""), row)
+    }
+
+    fn siblings(versions: &[(u64, &'static str)], seen: &[u64]) -> Siblings {
+        let mut row = Siblings::default();
+        for (n, value) in versions {
+            row.put(version(*n, Some(value)), &Context::default());
+        }
+        let other = |n: &u64| Dot {
+            actor: Actor {
+                node: NodeId(7),
+                incarnation: Incarnation(1),
+            },
+            n: *n,
+        };
+        row.forget(&seen.iter().map(other).collect());
+        row
+    }
+
+    fn tally(n: u64, since: u64, sum: i64) -> Tally {
+        Tally { n, since, sum }
+    }
+
+    fn share(own: Tally, reset: Tally) -> Row {
+        let stamp = stamp(9);
+        Row::Share(Share { stamp, own, reset })
+    }
+
+    fn once(applied: &[(u64, i64)], is_spent: bool) -> Row {
+        let applied = applied.iter().map(|(n, sum)| (dot(*n), *sum));
+        Row::Once(Once {
+            stamp: stamp(9),
+            applied: applied.collect::<BTreeMap<_, _>>(),
+            expires: Wall(50),
+            is_spent,
+        })
+    }
+
+    fn conflict(n: u64, winner: u64, loser: Option<&'static str>) -> Row {
+        Row::Conflict(Conflict {
+            stamp: stamp(n),
+            winner: stamp(winner),
+            loser: loser.map(|value| version(1, Some(value))),
+            expires: Wall(50),
+        })
+    }
+
+    fn expiry(n: u64, upto: u64) -> Row {
+        Row::Expiry(Expiry {
+            stamp: stamp(n),
+            upto: Wall(upto),
+        })
+    }
+
+    /// All of these hash differently, and none as a tombstone.
+    fn check_apart(rows: &[Row]) {
+        let hashes: Vec<u128> = rows.iter().map(hash).collect();
+        for (index, hash) in hashes.iter().enumerate() {
+            assert_ne!(*hash, 0, "{:?}", rows[index]);
+            assert!(!hashes[..index].contains(hash), "{:?}", rows[index]);
+        }
+    }
+
     #[test]
-    fn every_part_counts() {
+    fn every_part_of_the_name_counts() {
         let hash = row_hash(&key("k", ""), &row(1, Some("v")));
         assert_ne!(hash, row_hash(&key("l", ""), &row(1, Some("v"))));
         assert_ne!(hash, row_hash(&key("k", "v"), &row(1, Some(""))));
-        assert_ne!(hash, row_hash(&key("k", ""), &row(2, Some("v"))));
-        assert_ne!(hash, row_hash(&key("k", ""), &row(1, Some("w"))));
-        assert_ne!(hash, 0);
+    }
+
+    #[test]
+    fn every_part_of_a_state_counts() {
+        let of = |versions| Row::Siblings(siblings(versions, &[]));
+        check_apart(&[
+            row(1, Some("v")),
+            row(2, Some("v")),
+            row(1, Some("w")),
+            of(&[(1, "v")]),
+            of(&[(2, "v")]),
+            of(&[(1, "w")]),
+            of(&[(1, "v"), (2, "v")]),
+            of(&[(1, "v"), (2, "w")]),
+            of(&[(1, "")]),
+            share(tally(5, 1, 3), Tally::default()),
+            share(tally(5, 1, 4), Tally::default()),
+            share(tally(6, 1, 3), Tally::default()),
+            share(tally(5, 2, 3), Tally::default()),
+            share(tally(5, 1, 3), tally(4, 1, 3)),
+            share(tally(5, 1, 3), tally(4, 1, 2)),
+            once(&[(1, 3)], false),
+            once(&[(2, 3)], false),
+            once(&[(1, 4)], false),
+            once(&[(1, 3), (2, 3)], false),
+            expiry(1, 40),
+            expiry(1, 41),
+            conflict(1, 2, Some("v")),
+            conflict(3, 2, Some("v")),
+            conflict(1, 3, Some("v")),
+            conflict(1, 2, Some("w")),
+        ]);
     }
 
     #[test]
     fn a_tombstone_counts_as_nothing() {
-        assert_eq!(row_hash(&key("k", ""), &row(1, None)), 0);
+        let mut removed = siblings(&[(1, "v")], &[]);
+        removed.remove(stamp(2), &removed.context());
+        let clear = Row::Clear(Clear {
+            stamp: stamp(1),
+            cleared: Context::from_iter([dot(1)]),
+        });
+        for tombstone in [
+            row(1, None),
+            Row::Siblings(removed),
+            share(tally(5, 1, 3), tally(5, 1, 3)),
+            once(&[(1, 3)], true),
+            clear,
+            conflict(1, 2, None),
+        ] {
+            assert_eq!(hash(&tombstone), 0, "{tombstone:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_the_gone_does_not_count() {
+        let plain = hash(&Row::Siblings(siblings(&[(1, "v")], &[])));
+        assert_eq!(hash(&Row::Siblings(siblings(&[(1, "v")], &[8]))), plain);
+        let mut removed = siblings(&[(1, "v")], &[]);
+        removed.put(version(2, Some("w")), &Context::default());
+        removed.remove(stamp(3), &Context::from_iter([dot(1)]));
+        let mut compacted = removed.clone();
+        compacted.compact(&removed.context());
+        assert_ne!(removed, compacted);
+        assert_eq!(
+            hash(&Row::Siblings(removed)),
+            hash(&Row::Siblings(compacted))
+        );
+        // A share that began anew: one replica has collected it in between, another has not.
+        let anew = tally(8, 7, 3);
+        assert_eq!(
+            hash(&share(anew, tally(5, 1, 9))),
+            hash(&share(anew, Tally::default()))
+        );
+        assert_ne!(
+            hash(&share(anew, tally(7, 7, 2))),
+            hash(&share(anew, Tally::default()))
+        );
+    }
+
+    #[test]
+    fn the_last_change_of_a_merged_row_does_not_count() {
+        assert_eq!(hash(&expiry(1, 40)), hash(&expiry(2, 40)));
     }
 
     #[test]

@@ -44,12 +44,17 @@ pub struct Share {
 impl Share {
     /// What it adds to the counter.
     pub fn value(&self) -> i128 {
-        let reset = if self.reset.n >= self.own.since {
-            self.reset.sum
+        i128::from(self.own.sum) - i128::from(self.observed().sum)
+    }
+
+    /// What was reset of it since it last began; nothing if the reset came before. A replica that has collected
+    /// the share in between has forgotten such a reset and another has not, so that only this may be compared.
+    pub fn observed(&self) -> Tally {
+        if self.reset.n >= self.own.since {
+            self.reset
         } else {
-            0
-        };
-        i128::from(self.own.sum) - i128::from(reset)
+            Tally::default()
+        }
     }
 
     /// Whether all of it was reset.

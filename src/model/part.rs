@@ -227,7 +227,62 @@ mod tests {
         ]
     }
 
+    fn places() -> impl Strategy<Value = Place> {
+        // Few letters and lengths, so that names begin alike.
+        let name = proptest::collection::vec(0u8..3, 0..4).prop_map(Bytes::from);
+        prop_oneof![1 => Just(Place::Key), 4 => name.prop_map(Place::Field)]
+    }
+
     proptest! {
+        #[test]
+        fn a_prefix_is_that_of_its_place_alone(part in parts(), at in places(), place in places(), id: u128) {
+            let own = |part: &Part| match part {
+                Part::Share(of, _) => (*of == place, false),
+                Part::Once(of, _) => (false, *of == place),
+                Part::Plain
+                | Part::Clear(_)
+                | Part::Member(_)
+                | Part::Field(_)
+                | Part::Conflict(_)
+                | Part::Expiry => (false, false),
+            };
+            let share = Part::Share(at.clone(), Dot::NONE.actor);
+            for part in [part, share, Part::Once(at, OpId(id))] {
+                let subkey = part.subkey();
+                let begins = |prefix: Bytes| subkey.starts_with(&prefix);
+                let found = (begins(share_prefix(&place)), begins(once_prefix(&place)));
+                prop_assert_eq!(found, own(&part));
+            }
+        }
+
+        #[test]
+        fn members_and_fields_stand_by_name(a: Vec<u8>, b: Vec<u8>) {
+            let order = a.cmp(&b);
+            let (a, b) = (Bytes::from(a), Bytes::from(b));
+            let member = |name: &Bytes| Part::Member(name.clone()).subkey();
+            let field = |name: &Bytes| Part::Field(name.clone()).subkey();
+            prop_assert_eq!(member(&a).cmp(&member(&b)), order);
+            prop_assert_eq!(field(&a).cmp(&field(&b)), order);
+        }
+
+        #[test]
+        fn no_two_parts_share_a_subkey(a in parts(), b in parts()) {
+            prop_assert_eq!(a.subkey() == b.subkey(), a == b);
+        }
+
+        #[test]
+        fn a_collection_lies_between_its_prefixes(part in parts()) {
+            let subkey = part.subkey();
+            let within = |collection| {
+                let prefixes = collection_prefixes(collection);
+                subkey.first().is_some_and(|tag| prefixes.contains(tag))
+            };
+            let is_counter = matches!(part, Part::Share(Place::Field(_), _));
+            prop_assert_eq!(within(Collection::Set), part.collection() == Some(Collection::Set));
+            let in_map = part.collection() == Some(Collection::Map) || is_counter;
+            prop_assert_eq!(within(Collection::Map), in_map);
+        }
+
         #[test]
         fn parts_come_back(part in parts()) {
             prop_assert_eq!(Part::of(&part.subkey()), Some(part));

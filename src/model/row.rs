@@ -345,7 +345,7 @@ impl Row {
                 }
             }
             Self::Share(share) => {
-                for tally in [share.own, share.reset] {
+                for tally in [share.own, share.observed()] {
                     number(tally.n);
                     number(tally.since);
                 }

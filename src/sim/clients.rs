@@ -4,11 +4,15 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{KeyspaceId, Level, RegionId, Row, RowKey, Wanted};
+use crate::model::{
+    Behind, Gate, KeyspaceId, Level, RegionId, Row, RowKey, Session, Version, Wall, Wanted,
+};
 use crate::protocol::{Input, Operation, Outcome, Request, RequestId, Written};
 
+use super::actions;
+use super::clock::EPOCH_MICROS;
 use super::cluster::NodeIndex;
-use super::history::{Action, Ending, Record, seen};
+use super::history::{Action, Ending, Record, Wishes};
 use super::world::{Event, World};
 
 /// A node may answer so much later than the deadline, in microseconds.
@@ -19,8 +23,8 @@ const PATIENCE: u64 = 1_200_000;
 /// What a client does in the end, when faults are over.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Task {
-    /// Read a row.
-    Get(RowKey),
+    /// Read a key.
+    Read(Action, RowKey),
     /// List the rows of a keyspace, from a partition and a row on.
     List(KeyspaceId, u16, Option<RowKey>),
 }
@@ -40,10 +44,14 @@ struct Pending {
 pub(crate) struct Client {
     /// Its region.
     pub(crate) region: RegionId,
+    /// What it has seen, if it goes from region to region and takes this along.
+    pub(crate) session: Option<Session>,
+    /// What it does next: an increment that it tries again.
+    pub(crate) retry: Option<(Action, RowKey)>,
     /// The region's nodes.
     nodes: Vec<NodeIndex>,
     /// The rows that it may use.
-    keys: Vec<RowKey>,
+    pub(crate) keys: Vec<RowKey>,
     /// Whether it goes on with random operations.
     pub(crate) is_active: bool,
     /// What it does in the end.
@@ -63,6 +71,31 @@ impl Client {
 }
 
 impl World {
+    /// Brings in clients that go from region to region.
+    pub(crate) fn add_roamers(&mut self, count: usize) {
+        let keys = self.cluster.keys_everywhere();
+        let Some(first) = self.cluster.topology.regions.first() else {
+            return;
+        };
+        let region = first.id;
+        for _ in 0..count {
+            let client = self.clients.len();
+            self.clients.push(Client {
+                region,
+                session: Some(Session::default()),
+                retry: None,
+                nodes: (0..self.nodes.len()).collect(),
+                keys: keys.clone(),
+                is_active: true,
+                tasks: VecDeque::new(),
+                pending: None,
+                listed: Vec::new(),
+                failed_tasks: Vec::new(),
+            });
+            self.ask_later(client);
+        }
+    }
+
     /// Brings in the clients of every region.
     pub(crate) fn add_clients(&mut self, is_active: bool, each: usize) {
         for region in self.cluster.topology.regions.clone() {
@@ -74,6 +107,8 @@ impl World {
                 let client = self.clients.len();
                 self.clients.push(Client {
                     region: region.id,
+                    session: None,
+                    retry: None,
                     nodes: nodes.clone(),
                     keys: self.cluster.keys_in(region.id),
                     is_active,
@@ -105,32 +140,25 @@ impl World {
             return;
         };
         let task = client.tasks.pop_front();
+        let retry = client.retry.take();
         let is_active = client.is_active;
         match task {
-            Some(Task::Get(key)) => self.ask(index, node, (Action::Get, Level::LocalQuorum, key)),
+            Some(Task::Read(action, key)) => {
+                let level = Level::LocalQuorum;
+                self.ask(index, node, (action, level, key), Wishes::default());
+            }
             Some(Task::List(keyspace, from, after)) => {
                 self.ask_list(index, node, (keyspace, from, after));
             }
             None if is_active => {
-                let keys = self.clients.get(index).map(|client| client.keys.clone());
-                if let Some(key) = self.rng.choice(keys.unwrap_or_default()) {
-                    let action = self.random_action();
-                    let level = self.random_level();
-                    self.ask(index, node, (action, level, key));
-                }
+                let Some((action, key)) = retry.or_else(|| self.random_action(index)) else {
+                    return;
+                };
+                let level = self.random_level();
+                let wishes = self.random_wishes(index, &action, &key);
+                self.ask(index, node, (action, level, key), wishes);
             }
             None => {}
-        }
-    }
-
-    fn random_action(&mut self) -> Action {
-        let profile = &self.cluster.profile;
-        if self.rng.u8(0..100) < profile.read_percent {
-            Action::Get
-        } else if self.rng.u8(0..100) < profile.delete_percent {
-            Action::Delete
-        } else {
-            Action::Put(self.history.next_id())
         }
     }
 
@@ -143,31 +171,63 @@ impl World {
         }
     }
 
-    fn ask(&mut self, client: usize, node: NodeIndex, what: (Action, Level, RowKey)) {
+    fn ask(
+        &mut self,
+        client: usize,
+        node: NodeIndex,
+        what: (Action, Level, RowKey),
+        wishes: Wishes,
+    ) {
         let (action, level, key) = what;
-        let (Some(region), Some(id)) = (self.region_of_client(client), self.id_of(node)) else {
+        let (Some(region), Some(id)) = (self.cluster.region_of(node), self.id_of(node)) else {
             return;
         };
         let record = Record {
             id: 0,
             client,
-            region,
+            region: region.id,
             node: id,
             level,
             key,
             action,
+            wishes,
             invoked: self.now,
             ended: None,
             ending: Ending::Pending,
         };
         let bytes = self.rng.usize(0..=self.cluster.profile.value_bytes_max);
-        let operation = record.operation(bytes);
+        let seen = self.history.context_of(&record.action);
+        let expires = record
+            .wishes
+            .expires
+            .map(|at| Wall(EPOCH_MICROS.saturating_add(at)));
+        let request = Request {
+            operation: actions::operation(&record, bytes, seen, expires),
+            level: Some(level),
+            gate: self.gate_of(&record.wishes),
+        };
         self.trace
             .note(self.now, [12, client as u64, node as u64], || {
-                format!("c{client} asks n{node}: {level} {operation:?}")
+                format!("c{client} asks n{node}: {request:?}")
             });
         let op = self.history.invoke(record);
-        self.send_request((client, op), node, operation, None);
+        self.send_request((client, op), node, request, None);
+    }
+
+    fn gate_of(&mut self, wishes: &Wishes) -> Gate {
+        if wishes.session.is_none() && wishes.fresh_as_of.is_none() {
+            return Gate::default();
+        }
+        Gate {
+            session: wishes.session.clone().unwrap_or_default(),
+            fresh_as_of: wishes.fresh_as_of.map(Wall),
+            behind: if self.rng.bool() {
+                Behind::Forward
+            } else {
+                Behind::Refuse
+            },
+            wait_micros: self.rng.u64(0..=600_000),
+        }
     }
 
     fn ask_list(
@@ -191,14 +251,18 @@ impl World {
             .note(self.now, [13, client as u64, node as u64], || {
                 format!("c{client} asks n{node}: {operation:?}")
             });
-        self.send_request((client, op), node, operation, Some(keyspace));
+        let request = Request {
+            level: Some(Level::LocalQuorum),
+            ..operation.into()
+        };
+        self.send_request((client, op), node, request, Some(keyspace));
     }
 
     fn send_request(
         &mut self,
         (client, op): (usize, u64),
         node: NodeIndex,
-        operation: Operation,
+        request: Request,
         listing: Option<KeyspaceId>,
     ) {
         let deadline = self.now + self.rng.u64(200_000..=2_000_000);
@@ -215,15 +279,11 @@ impl World {
             client,
             op,
             node,
-            operation,
+            request: Box::new(request),
             deadline,
         };
         self.schedule(arrives, request);
         self.schedule(deadline, Event::GiveUp { client, op });
-    }
-
-    fn region_of_client(&self, client: usize) -> Option<RegionId> {
-        self.clients.get(client).map(|client| client.region)
     }
 
     fn pending(&mut self, client: usize, op: u64) -> Option<&mut Pending> {
@@ -236,7 +296,7 @@ impl World {
         &mut self,
         (client, op): (usize, u64),
         index: NodeIndex,
-        operation: Operation,
+        request: Request,
         deadline: u64,
     ) {
         let Some(life) = self.life_of(index) else {
@@ -245,7 +305,6 @@ impl World {
         if let Some(pending) = self.pending(client, op) {
             pending.asked = Some((index, life));
         }
-        let level = self.history.get(op).map(|record| record.level);
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
@@ -258,17 +317,24 @@ impl World {
         let deadline = crate::model::Time(deadline + running.time_offset);
         let request = Input::Request {
             id,
-            request: Request {
-                level,
-                ..operation.into()
-            },
+            request,
             deadline,
         };
         self.step(index, request);
     }
 
     /// A node answers.
-    pub(crate) fn on_reply(&mut self, (client, op): (usize, u64), outcome: Outcome) {
+    pub(crate) fn on_reply(
+        &mut self,
+        index: NodeIndex,
+        (client, op): (usize, u64),
+        outcome: Outcome,
+    ) {
+        #[cfg(test)]
+        if client == super::scenario::SCRIPT {
+            self.script.answers.insert(op, outcome);
+            return;
+        }
         let Some(pending) = self.pending(client, op).cloned() else {
             return;
         };
@@ -280,27 +346,66 @@ impl World {
         });
         match pending.listing {
             Some(keyspace) => self.on_listed(client, keyspace, outcome),
-            None => self.on_ended(op, outcome),
+            None => self.on_ended(index, (client, op), &outcome),
         }
         self.ask_later(client);
     }
 
-    fn on_ended(&mut self, op: u64, outcome: Outcome) {
-        let is_write = self.history.get(op).is_some_and(Record::is_write);
-        let ending = match outcome {
-            Outcome::Written(Written {
-                summary: Some(summary),
-                ..
-            }) if is_write => Ending::Written(summary),
-            Outcome::Read(row) if !is_write => Ending::Read(row.as_ref().map(seen)),
-            Outcome::Refused(_) | Outcome::Unavailable(_) => Ending::Failed,
-            Outcome::Unknown(_) => Ending::Unknown,
-            outcome => {
-                let words = format!("operation {op} is answered by {outcome:?}");
-                return self.fail("answers", words);
+    fn on_ended(&mut self, index: NodeIndex, (client, op): (usize, u64), outcome: &Outcome) {
+        // The door to clients is at the node, and looks at its clock.
+        let wall = self
+            .nodes
+            .get(index)
+            .map(|node| node.clock.wall(self.now))
+            .unwrap_or_default();
+        let Some(record) = self.history.get(op) else {
+            return;
+        };
+        let Some(ending) = actions::ending(record, outcome, wall) else {
+            let words = format!("{record} is answered by {outcome:?}");
+            return self.fail("answers", words);
+        };
+        if let Outcome::Written(Written {
+            is_crossed: true, ..
+        }) = outcome
+        {
+            self.history.cross(op);
+        }
+        self.observe(client, outcome);
+        self.history.end(self.now, op, ending);
+        self.try_again(client, op);
+    }
+
+    /// What a client has seen grows by an answer.
+    fn observe(&mut self, client: usize, outcome: &Outcome) {
+        let placement = self.cluster.placement.clone();
+        let client = self.clients.get_mut(client);
+        let Some(session) = client.and_then(|client| client.session.as_mut()) else {
+            return;
+        };
+        let mut saw = |version: &Version| {
+            let node = version.dot.actor.node;
+            if let Some(region) = placement.region_of(node) {
+                session.observe(region, node, version.timestamp);
+            }
+            if let Some(after) = &version.after {
+                session.join(after);
             }
         };
-        self.history.end(self.now, op, ending);
+        let mut saw_row = |row: &Row| match row {
+            Row::Register(version) => saw(version),
+            Row::Siblings(row) => row.versions().iter().for_each(&mut saw),
+            Row::Share(_) | Row::Once(_) | Row::Clear(_) | Row::Expiry(_) | Row::Conflict(_) => {}
+        };
+        if let Outcome::Read(Some(row)) = outcome {
+            saw_row(row);
+        } else if let Outcome::Selected { rows, .. } = outcome {
+            rows.iter().for_each(|(_, row)| saw_row(row));
+        } else if let Outcome::Written(written) = outcome
+            && let Some(region) = placement.region_of(written.node)
+        {
+            session.observe(region, written.node, written.timestamp);
+        }
     }
 
     fn on_listed(&mut self, client: usize, keyspace: KeyspaceId, outcome: Outcome) {
@@ -348,6 +453,7 @@ impl World {
             format!("c{index} gives up on operation {op}")
         });
         self.history.end(self.now, op, Ending::Unknown);
+        self.try_again(index, op);
         self.ask_later(index);
     }
 

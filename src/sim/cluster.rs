@@ -64,6 +64,16 @@ pub(crate) struct Profile {
     pub(crate) read_percent: u8,
     /// Of a hundred writes, so many delete.
     pub(crate) delete_percent: u8,
+    /// Of a hundred operations, so many are on plain values; the rest on counters, sets and maps.
+    pub(crate) plain_percent: u8,
+    /// Of a hundred writes that can expire, so many do.
+    pub(crate) ttl_percent: u8,
+    /// Of a hundred writes of registers, so many have a condition.
+    pub(crate) condition_percent: u8,
+    /// Of a hundred reads, so many ask for what is not too old.
+    pub(crate) fresh_percent: u8,
+    /// Clients that go from region to region.
+    pub(crate) roamers: usize,
 }
 
 /// The cluster of a seed.
@@ -167,7 +177,17 @@ fn keyspaces(rng: &mut Rng, regions: &[Region]) -> Vec<Keyspace> {
     };
     let everywhere: Vec<RegionId> = regions.iter().map(|region| region.id).collect();
     let first = everywhere.first().copied();
-    let mut keyspaces = vec![keyspace("everywhere", everywhere)];
+    let mut keyspaces = vec![keyspace("everywhere", everywhere.clone())];
+    if rng.u8(0..3) == 0 {
+        for keyspace in &mut keyspaces {
+            keyspace.conflicts_kept = Some(Duration::from_millis(rng.u64(1_000..=4_000)));
+        }
+    }
+    if rng.u8(0..3) != 0 {
+        let merge = MergePolicy::Siblings;
+        let beside = keyspace("beside", everywhere);
+        keyspaces.push(Keyspace { merge, ..beside });
+    }
     if let (Some(first), 0) = (first, rng.u8(0..4)) {
         keyspaces.push(keyspace("home", vec![first]));
     }
@@ -178,6 +198,8 @@ fn limits(rng: &mut Rng) -> Limits {
     let mut limits = Limits {
         reconcile_every: Duration::from_millis(rng.u64(500..=2_000)),
         upkeep_every: Duration::from_millis(rng.u64(100..=800)),
+        operation_window: Duration::from_millis(rng.u64(3_000..=6_000)),
+        siblings_max: rng.usize(3..=20),
         ..Limits::default()
     };
     if rng.bool() {
@@ -224,6 +246,15 @@ fn profile(rng: &mut Rng) -> Profile {
         value_bytes_max: rng.usize(8..=300),
         read_percent: rng.u8(20..=60),
         delete_percent: rng.u8(5..=50),
+        plain_percent: if rng.u8(0..4) == 0 {
+            100
+        } else {
+            rng.u8(20..=80)
+        },
+        ttl_percent: if rng.bool() { rng.u8(5..=40) } else { 0 },
+        condition_percent: if rng.bool() { rng.u8(5..=40) } else { 0 },
+        fresh_percent: if rng.bool() { rng.u8(5..=20) } else { 0 },
+        roamers: rng.usize(0..=3),
     }
 }
 
@@ -237,6 +268,24 @@ impl Cluster {
     /// The place of a node in [`Self::nodes`].
     pub(crate) fn index_of(&self, node: NodeId) -> Option<NodeIndex> {
         self.nodes.iter().position(|(id, _)| *id == node)
+    }
+
+    /// The merge policy of a keyspace.
+    pub(crate) fn merge_of(&self, keyspace: KeyspaceId) -> Option<MergePolicy> {
+        let mut keyspaces = self.topology.keyspaces.iter();
+        keyspaces
+            .find(|other| other.id == keyspace)
+            .map(|keyspace| keyspace.merge)
+    }
+
+    /// The keys whose keyspace lives in all regions.
+    pub(crate) fn keys_everywhere(&self) -> Vec<RowKey> {
+        let all = self.topology.regions.len();
+        let lives = |key: &&RowKey| {
+            let mut keyspaces = self.topology.keyspaces.iter();
+            keyspaces.any(|keyspace| keyspace.id == key.keyspace && keyspace.regions.len() == all)
+        };
+        self.keys.iter().filter(lives).cloned().collect()
     }
 
     /// The keys whose keyspace lives in a region.

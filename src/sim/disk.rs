@@ -59,6 +59,10 @@ pub(crate) struct Setup {
     pub(crate) conflicts_kept: BTreeMap<KeyspaceId, Duration>,
 }
 
+/// A copy of a disk, as it was when it was taken.
+#[derive(Debug)]
+pub(crate) struct DiskCopy(MemoryDisk);
+
 /// A node's disk.
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -238,6 +242,17 @@ impl Disk {
     /// The disk is replaced by an empty one. Only while the door is closed.
     pub(crate) fn wipe(&mut self) {
         self.disk = new_disk(self.bug);
+    }
+
+    /// A copy of what is on the disk now.
+    pub(crate) fn copy(&self) -> DiskCopy {
+        DiskCopy(self.disk.copy())
+    }
+
+    /// The disk is replaced by a copy that was taken before. Only while the door is closed.
+    pub(crate) fn put_back(&mut self, copy: &DiskCopy) {
+        self.disk = copy.0.copy();
+        self.disk.crash(0);
     }
 
     /// Whether changes are reported as durable as soon as they are staged.

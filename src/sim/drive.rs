@@ -85,7 +85,10 @@ impl World {
         let now = self.now;
         match output {
             Output::Send { to, lane, message } => self.send(index, to, lane, message),
-            Output::Change { ticket, change } => {
+            Output::Change { ticket, mut change } => {
+                if self.bug.is_some_and(|bug| !bug.spoil_change(&mut change)) {
+                    return;
+                }
                 self.trace.note(now, [20, index as u64, ticket.0], || {
                     format!("n{index} changes {ticket:?}: {change:?}")
                 });
@@ -124,14 +127,21 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: NodeIndex, to: NodeId, lane: Lane, message: Message) {
+    fn send(&mut self, from: NodeIndex, to: NodeId, lane: Lane, mut message: Message) {
         let now = self.now;
+        if let Some(bug) = self.bug {
+            bug.spoil_message(&mut message);
+        }
         let Some(to) = self.cluster.index_of(to) else {
             return self.fail(
                 "bounds",
                 format!("node {from} sends to a stranger: {message:?}"),
             );
         };
+        #[cfg(test)]
+        if self.script.loses((from, to), &message) {
+            return;
+        }
         self.checks.on_sent(now, (from, to), &message);
         self.check_now();
         let (Some(generation), Some(from_life)) =
@@ -242,7 +252,7 @@ impl World {
             .get_mut(index)
             .and_then(|node| node.running.as_mut());
         match running.and_then(|running| running.requests.remove(&id)) {
-            Some(op) => self.on_reply(op, outcome),
+            Some(op) => self.on_reply(index, op, outcome),
             None => self.fail(
                 "answers",
                 format!("n{index} answers {id:?}, which nobody asked"),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::clock::Clock;
 use super::cluster::NodeIndex;
+use super::disk::DiskCopy;
 use super::kinds::Kind;
 use super::network::CutMode;
 use super::node::Armed;
@@ -28,6 +29,7 @@ enum Undo {
 pub(crate) struct Nemesis {
     active: BTreeMap<u64, Undo>,
     next: u64,
+    copies: BTreeMap<NodeIndex, DiskCopy>,
     /// Listings that clients have begun.
     pub(crate) listings: u64,
 }
@@ -101,6 +103,7 @@ impl World {
             }
             Kind::SlowSync => self.slow_disk(node),
             Kind::Wipe => self.strike_disk(node),
+            Kind::OldCopy => self.turn_back_disk(node),
             Kind::Skew | Kind::Step | Kind::Drift => {
                 let is_insane = self
                     .nemesis
@@ -196,6 +199,32 @@ impl World {
     /// A disk may be wiped only if the acknowledged writes on it are also elsewhere: every node of the
     /// region serves, and there are three replicas.
     fn strike_disk(&mut self, node: NodeIndex) {
+        if self.may_lose_disk(node) {
+            self.tally.count(Kind::Wipe);
+            self.kill(node, false);
+            self.wipe(node);
+        }
+    }
+
+    /// A copy of a disk is taken, and the last one that was taken is put back: for a disk that has gone back in time
+    /// the same holds as for one that is empty.
+    fn turn_back_disk(&mut self, index: NodeIndex) {
+        let may = self.may_lose_disk(index);
+        let Some(node) = self.nodes.get_mut(index) else {
+            return;
+        };
+        let copy = node.disk.copy();
+        let old = self.nemesis.copies.insert(index, copy);
+        if let Some(old) = old
+            && may
+        {
+            self.tally.count(Kind::OldCopy);
+            self.kill(index, false);
+            self.put_back(index, &old);
+        }
+    }
+
+    fn may_lose_disk(&self, node: NodeIndex) -> bool {
         let replication = self
             .cluster
             .topology
@@ -209,12 +238,7 @@ impl World {
                 .get(*mate)
                 .is_some_and(|node| node.is_serving(now) && !node.is_refilling)
         });
-        if replication.min().unwrap_or(0) < 3 || !all_serve {
-            return;
-        }
-        self.tally.count(Kind::Wipe);
-        self.kill(node, false);
-        self.wipe(node);
+        replication.min().unwrap_or(0) >= 3 && all_serve
     }
 
     fn derange(&mut self, index: NodeIndex) {

@@ -2,22 +2,69 @@
 //!
 //! Checkers read it; it decides nothing. Values carry unique tokens, so that a value tells its write.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bytes::Bytes;
 
-use crate::model::{Level, NodeId, RegionId, Row, RowKey, Summary, Write, WriteOp};
-use crate::protocol::Operation;
+use crate::model::{
+    Collection, Context, Level, NodeId, Place, RegionId, Row, RowKey, Session, Summary, Version,
+};
 
 /// What an operation does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// Read.
+    /// Read a plain value, or its siblings.
     Get,
     /// Write the value that starts with this token.
     Put(u64),
     /// Delete.
     Delete,
+    /// Write a value beside what was not seen.
+    PutSibling {
+        /// The value's token.
+        token: u64,
+        /// The read that was seen.
+        seen: Option<u64>,
+    },
+    /// Delete the siblings that were seen.
+    DeleteSiblings {
+        /// The read that was seen.
+        seen: Option<u64>,
+    },
+    /// Read a counter.
+    Count(Place),
+    /// Add to a counter.
+    Add {
+        /// Which.
+        place: Place,
+        /// What.
+        delta: i64,
+        /// The operation id: the first operation that tried it.
+        id: Option<u64>,
+    },
+    /// Reset a counter.
+    Reset(Place),
+    /// Read a set or a map.
+    List(Collection),
+    /// Change members.
+    Members {
+        /// To add.
+        add: Vec<u8>,
+        /// To remove.
+        remove: Vec<u8>,
+    },
+    /// Change fields.
+    Fields {
+        /// Registers to put, with their tokens.
+        put: Vec<(u8, u64)>,
+        /// Counters to add to.
+        add: Vec<(u8, i64)>,
+        /// Fields to remove.
+        remove: Vec<u8>,
+    },
+    /// Delete a collection.
+    Clear(Collection),
 }
 
 /// A version as a client saw it.
@@ -29,19 +76,71 @@ pub struct Seen {
     pub token: Option<u64>,
 }
 
+/// What a field of a map showed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FieldSeen {
+    /// The token of its register, if there is one.
+    pub token: Option<u64>,
+    /// The value of its counter, if there is one.
+    pub count: Option<i128>,
+}
+
 /// How an operation ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ending {
     /// Not yet.
     Pending,
-    /// OK: written.
+    /// OK: a register was written.
     Written(Summary),
-    /// OK: read.
+    /// OK: something else was written.
+    Done,
+    /// OK: a register was read.
     Read(Option<Seen>),
+    /// OK: the tokens of siblings, and the context.
+    Siblings(BTreeSet<u64>, Context),
+    /// OK: the value of a counter.
+    Counted(Option<i128>),
+    /// OK: members of a set.
+    Members(BTreeSet<u8>),
+    /// OK: fields of a map.
+    Fields(BTreeMap<u8, FieldSeen>),
+    /// Not here yet; nothing happened.
+    NotYet,
     /// FAILED: never to be seen.
     Failed,
     /// UNKNOWN.
     Unknown,
+}
+
+impl Ending {
+    /// Whether it went well.
+    pub fn is_ok(&self) -> bool {
+        match self {
+            Self::Written(_)
+            | Self::Done
+            | Self::Read(_)
+            | Self::Siblings(..)
+            | Self::Counted(_)
+            | Self::Members(_)
+            | Self::Fields(_) => true,
+            Self::Pending | Self::NotYet | Self::Failed | Self::Unknown => false,
+        }
+    }
+}
+
+/// What an operation asked for beside its action.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wishes {
+    /// When what is written expires, in virtual microseconds.
+    pub expires: Option<u64>,
+    /// The client goes from region to region and brings its session.
+    pub session: Option<Session>,
+    /// Everything stamped up to this time must be seen.
+    pub fresh_as_of: Option<u64>,
+    /// The state that the row must have.
+    pub condition: Option<u64>,
+    /// Another coordinator was writing at the same time.
+    pub is_crossed: bool,
 }
 
 /// One operation.
@@ -51,7 +150,7 @@ pub struct Record {
     pub id: u64,
     /// Who asked.
     pub client: usize,
-    /// In which region.
+    /// The region of the node that was asked.
     pub region: RegionId,
     /// Which node was asked.
     pub node: NodeId,
@@ -61,6 +160,8 @@ pub struct Record {
     pub key: RowKey,
     /// What for.
     pub action: Action,
+    /// What else was asked for.
+    pub wishes: Wishes,
     /// When it was sent, in virtual microseconds.
     pub invoked: u64,
     /// When the answer came, or the client gave up.
@@ -73,22 +174,53 @@ impl Record {
     /// Whether it writes.
     pub fn is_write(&self) -> bool {
         match self.action {
-            Action::Get => false,
-            Action::Put(_) | Action::Delete => true,
+            Action::Get | Action::Count(_) | Action::List(_) => false,
+            Action::Put(_)
+            | Action::Delete
+            | Action::PutSibling { .. }
+            | Action::DeleteSiblings { .. }
+            | Action::Add { .. }
+            | Action::Reset(_)
+            | Action::Members { .. }
+            | Action::Fields { .. }
+            | Action::Clear(_) => true,
         }
     }
 
-    /// The operation as it is sent, its value filled up to `value_bytes`.
-    pub fn operation(&self, value_bytes: usize) -> Operation {
-        let key = self.key.clone();
-        match self.action {
-            Action::Get => Operation::Get { key },
-            Action::Put(token) => {
-                let op = WriteOp::Put(value_of(token, value_bytes));
-                Operation::Write(Box::new(Write::new(key, op)))
-            }
-            Action::Delete => Operation::Write(Box::new(Write::new(key, WriteOp::Delete))),
+    /// Whether it went well.
+    pub fn is_ok(&self) -> bool {
+        self.ending.is_ok()
+    }
+
+    /// Whether it may have changed something, now or later.
+    pub fn may_count(&self) -> bool {
+        match self.ending {
+            Ending::Failed | Ending::NotYet => false,
+            Ending::Pending
+            | Ending::Written(_)
+            | Ending::Done
+            | Ending::Read(_)
+            | Ending::Siblings(..)
+            | Ending::Counted(_)
+            | Ending::Members(_)
+            | Ending::Fields(_)
+            | Ending::Unknown => true,
         }
+    }
+
+    /// Whether it spoke with a quorum of its region: a read that a gate may have sent elsewhere did not.
+    pub fn is_regional(&self) -> bool {
+        let is_gated = self.wishes.session.is_some() || self.wishes.fresh_as_of.is_some();
+        match self.level {
+            Level::One => self.is_write(),
+            Level::UnsafeOne => false,
+            Level::LocalQuorum | Level::EachQuorum | Level::All => self.is_write() || !is_gated,
+        }
+    }
+
+    /// Whether it had ended well before `at`, with a quorum of its own region.
+    pub fn has_ended_by(&self, at: u64) -> bool {
+        self.is_ok() && self.is_regional() && self.ended.is_some_and(|ended| ended < at)
     }
 }
 
@@ -102,6 +234,7 @@ impl fmt::Display for Record {
             level,
             key,
             action,
+            wishes,
             invoked,
             ended,
             ending,
@@ -112,6 +245,9 @@ impl fmt::Display for Record {
             region.0, node.0
         )?;
         write!(f, "{level} {action:?} {}, ", key_words(key))?;
+        if *wishes != Wishes::default() {
+            write!(f, "{wishes:?}, ")?;
+        }
         write!(
             f,
             "{} to {}: ",
@@ -125,7 +261,15 @@ impl fmt::Display for Record {
                 write!(f, "read {token} = {}]", version_words(&seen.summary))
             }
             Ending::Read(None) => write!(f, "read nothing]"),
-            Ending::Pending | Ending::Failed | Ending::Unknown => write!(f, "{ending:?}]"),
+            Ending::Siblings(tokens, _) => write!(f, "read {tokens:?}]"),
+            Ending::Pending
+            | Ending::Done
+            | Ending::Counted(_)
+            | Ending::Members(_)
+            | Ending::Fields(_)
+            | Ending::NotYet
+            | Ending::Failed
+            | Ending::Unknown => write!(f, "{ending:?}]"),
         }
     }
 }
@@ -136,11 +280,13 @@ fn seconds(micros: u64) -> String {
 
 /// A row's name, for people.
 pub(crate) fn key_words(key: &RowKey) -> String {
-    format!(
-        "{:08x}/{}",
-        key.keyspace.0,
-        String::from_utf8_lossy(&key.key)
-    )
+    let part = match key.part() {
+        Some(crate::model::Part::Plain) => String::new(),
+        Some(part) => format!(" {part:?}"),
+        None => format!(" {:?}", key.subkey),
+    };
+    let name = String::from_utf8_lossy(&key.key);
+    format!("{:08x}/{name}{part}", key.keyspace.0)
 }
 
 /// A version, for people: when, by whom, which number; crossed if it is a tombstone.
@@ -161,7 +307,11 @@ pub(crate) fn version_words(summary: &Summary) -> String {
 
 /// A row, or none, for people.
 pub(crate) fn row_words(row: Option<&Row>) -> String {
-    row.map_or("nothing".to_owned(), |row| version_words(&row.summary()))
+    match row {
+        None => "nothing".to_owned(),
+        Some(row @ Row::Register(_)) => version_words(&row.summary()),
+        Some(row) => format!("{row:?}"),
+    }
 }
 
 /// A value that carries a token, filled up to `bytes`.
@@ -171,18 +321,23 @@ pub(crate) fn value_of(token: u64, bytes: usize) -> Bytes {
     value.into()
 }
 
-/// A row as a client sees it.
+/// The token of a value.
+pub(crate) fn token_of(version: &Version) -> Option<u64> {
+    let bytes = version.value.as_ref()?.first_chunk::<8>()?;
+    Some(u64::from_be_bytes(*bytes))
+}
+
+/// A register as a client sees it.
 pub(crate) fn seen(row: &Row) -> Seen {
-    let summary = row.summary();
-    let token = match row {
-        Row::Register(version) => version
-            .value
-            .as_ref()
-            .and_then(|value| value.first_chunk::<8>())
-            .map(|bytes| u64::from_be_bytes(*bytes)),
-        _ => None,
+    let token = if let Row::Register(version) = row {
+        token_of(version)
+    } else {
+        None
     };
-    Seen { summary, token }
+    Seen {
+        summary: row.summary(),
+        token,
+    }
 }
 
 /// All operations of a run, in the order they were invoked.
@@ -207,12 +362,16 @@ impl History {
 
     /// Records how an operation ended.
     pub fn end(&mut self, now: u64, id: u64, ending: Ending) {
-        let record = usize::try_from(id)
-            .ok()
-            .and_then(|place| self.records.get_mut(place));
-        if let Some(record) = record {
+        if let Some(record) = self.record_mut(id) {
             record.ended = Some(now);
             record.ending = ending;
+        }
+    }
+
+    /// Records that another coordinator was writing at the same time.
+    pub fn cross(&mut self, id: u64) {
+        if let Some(record) = self.record_mut(id) {
+            record.wishes.is_crossed = true;
         }
     }
 
@@ -221,9 +380,26 @@ impl History {
         self.records.get(usize::try_from(id).ok()?)
     }
 
+    /// The context that the read which an action names has shown.
+    pub(crate) fn context_of(&self, action: &Action) -> Option<Context> {
+        let (Action::PutSibling { seen, .. } | Action::DeleteSiblings { seen }) = action else {
+            return None;
+        };
+        let read = self.get((*seen)?)?;
+        if let Ending::Siblings(_, context) = &read.ending {
+            return Some(context.clone());
+        }
+        // Nothing was there: nothing was seen, and that is a context too.
+        Some(Context::default())
+    }
+
     /// All operations.
     pub fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    fn record_mut(&mut self, id: u64) -> Option<&mut Record> {
+        self.records.get_mut(usize::try_from(id).ok()?)
     }
 }
 
@@ -233,19 +409,16 @@ mod tests {
 
     #[test]
     fn a_value_tells_its_token() {
-        use crate::model::{Actor, Dot, Incarnation, Timestamp, Version};
+        use crate::model::{Actor, Dot, Incarnation, Stamp, Timestamp};
         let actor = Actor {
             node: NodeId(1),
             incarnation: Incarnation(1),
         };
-        let row = Row::Register(Version {
+        let stamp = Stamp {
             timestamp: Timestamp::ZERO,
             dot: Dot { actor, n: 1 },
-            replaced: Timestamp::ZERO,
-            expires: None,
-            after: None,
-            value: Some(value_of(77, 20)),
-        });
+        };
+        let row = Row::Register(Version::new(stamp, Some(value_of(77, 20))));
         assert_eq!(seen(&row).token, Some(77));
     }
 }

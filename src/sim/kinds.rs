@@ -42,6 +42,8 @@ pub enum Kind {
     SlowSync,
     /// D13: a disk is replaced by an empty one.
     Wipe,
+    /// D14: an old copy of a disk is put back.
+    OldCopy,
     /// C1: a clock is off, within what is allowed.
     Skew,
     /// C2: a clock jumps, within what is allowed.
@@ -54,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Drop,
         Self::Slow,
         Self::Reorder,
@@ -73,6 +75,7 @@ impl Kind {
         Self::LoseUnsynced,
         Self::SlowSync,
         Self::Wipe,
+        Self::OldCopy,
         Self::Skew,
         Self::Step,
         Self::Drift,
@@ -109,6 +112,7 @@ impl Kind {
             Self::LoseUnsynced => ("D1", "unsynced writes lost"),
             Self::SlowSync => ("D11", "slow fsync"),
             Self::Wipe => ("D13", "disk wiped"),
+            Self::OldCopy => ("D14", "old copy of a disk put back"),
             Self::Skew => ("C1", "clock off"),
             Self::Step => ("C2", "clock jump"),
             Self::Drift => ("C3", "clock drift"),

@@ -4,7 +4,10 @@
 //! chance comes from the seed, so a seed replays a run event for event. (`wan` is apart: it stands between real
 //! sockets, in real time.)
 
+mod actions;
+mod bugs;
 pub mod check;
+mod choices;
 mod clients;
 mod clock;
 mod cluster;
@@ -20,23 +23,15 @@ mod network;
 mod node;
 mod run;
 #[cfg(test)]
+mod scenario;
+#[cfg(test)]
 mod tests;
 mod trace;
 pub mod wan;
 mod world;
 
+pub use bugs::Bug;
 pub use check::Violation;
-pub use history::{Action, Ending, History, Record, Seen};
+pub use history::{Action, Ending, FieldSeen, History, Record, Seen, Wishes};
 pub use kinds::{Kind, Tally};
 pub use run::{Options, Outcomes, Report, run};
-
-/// A bug planted in the harness, to prove that the checkers find it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Bug {
-    /// The disk reports changes as durable at once and syncs later.
-    AckBeforeSync,
-    /// After a crash the door believes that it was stopped cleanly, and goes on with its old incarnation.
-    ReuseDot,
-    /// Now and then a node collects every tombstone it has, whoever else lacks it.
-    DropTombstonesEarly,
-}

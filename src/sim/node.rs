@@ -8,7 +8,7 @@ use crate::protocol::{Config, Input, Machine, Now, RequestId};
 
 use super::clock::Clock;
 use super::cluster::NodeIndex;
-use super::disk::{Disk, FORGED, Loss};
+use super::disk::{Disk, DiskCopy, FORGED, Loss};
 use super::kinds::Kind;
 use super::world::{Event, World};
 
@@ -228,6 +228,20 @@ impl World {
             self.checks.on_wiped(index);
             self.trace.note(self.now, [4, index as u64, 0], || {
                 format!("n{index} is wiped")
+            });
+        }
+    }
+
+    /// A node that is down gets an old copy of its disk.
+    pub(crate) fn put_back(&mut self, index: NodeIndex, copy: &DiskCopy) {
+        if let Some(node) = self.nodes.get_mut(index)
+            && node.running.is_none()
+        {
+            node.disk.put_back(copy);
+            node.is_refilling = true;
+            self.checks.on_wiped(index);
+            self.trace.note(self.now, [21, index as u64, 0], || {
+                format!("n{index} gets an old copy of its disk")
             });
         }
     }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{PartitionId, Position, RegionId, Row, RowKey};
+use crate::model::{Collection, PartitionId, Place, Position, RegionId, Row, RowKey, Wall};
 
 use super::Bug;
-use super::check::{self, Dump, Violation};
+use super::actions;
+use super::check::{self, Dump, Sight, Violation};
 use super::clients::Task;
-use super::history::Ending;
-use super::kinds::Tally;
+use super::clock::EPOCH_MICROS;
+use super::history::{Action, Ending};
+use super::kinds::{Kind, Tally};
 use super::world::World;
 
 /// Nodes may take so long to serve before faults begin, in microseconds.
@@ -21,6 +23,19 @@ const REST_MAX: u64 = 120_000_000;
 const REST_LOOK: u64 = 500_000;
 /// Clients' last operations take at most this long.
 const FINAL_MAX: u64 = 20_000_000;
+
+/// Clocks are off by so much at most, there and back, and answers take a while.
+const SLACK: u64 = 1_500_000;
+/// With a clock that is beyond what the cluster allows.
+const INSANE_SLACK: u64 = 12_000_000;
+
+/// What clients read of each key in the end.
+const FINAL_READS: [Action; 4] = [
+    Action::Get,
+    Action::Count(Place::Key),
+    Action::List(Collection::Set),
+    Action::List(Collection::Map),
+];
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -99,13 +114,14 @@ pub fn run(options: &Options) -> Report {
 fn act(world: &mut World) {
     world.run_until(START);
     world.add_clients(true, world.cluster.profile.clients);
+    world.add_roamers(world.cluster.profile.roamers);
     world.begin_faults();
     let end = world.now + world.cluster.profile.fault_phase;
     world.run_until(end);
 }
 
 /// Waits until nothing moves any more; says whether it came to that.
-fn rest(world: &mut World) -> bool {
+pub(crate) fn rest(world: &mut World) -> bool {
     let reconcile = world.cluster.topology.limits.reconcile_every;
     let window = 2 * u64::try_from(reconcile.as_micros()).unwrap_or(0) + 1_000_000;
     let limit = world.now + REST_MAX;
@@ -142,6 +158,13 @@ fn unrest(world: &World, window: u64) -> Result<(), (&'static str, String)> {
     let (last, what) = world.checks.last_traffic();
     let is_quiet = window < world.now.saturating_sub(last);
     let dumps = dumps(world)?;
+    let rows = dumps.iter().flat_map(|dump| dump.rows.iter());
+    if let Some((key, row)) = rows
+        .into_iter()
+        .find(|(_, row)| row.next_expiry().is_some())
+    {
+        return Err(("expiry", format!("{key:?} will expire: {row:?}")));
+    }
     check::at_rest(&dumps)?;
     if !is_quiet {
         return Err(("quiet", format!("{what} was sent at {last} us")));
@@ -164,7 +187,10 @@ fn finish(world: &mut World) {
         client
             .tasks
             .extend(here.map(|keyspace| Task::List(keyspace.id, 0, None)));
-        client.tasks.extend(keys.into_iter().map(Task::Get));
+        for key in keys {
+            let tasks = FINAL_READS.map(|action| Task::Read(action, key.clone()));
+            client.tasks.extend(tasks);
+        }
     }
     let limit = world.now + FINAL_MAX;
     while world.violation.is_none()
@@ -194,11 +220,42 @@ fn check_rest(world: &World) -> Result<(), (&'static str, String)> {
         }
     }
     let dumps = dumps(world)?;
-    check::history(
-        world.history.records(),
-        &state(&dumps),
-        &world.checks.tombstones(),
-    )
+    check_history(world, &dumps)
+}
+
+fn check_history(world: &World, dumps: &[Dump]) -> Result<(), (&'static str, String)> {
+    let state = state(dumps);
+    let tombstones = world.checks.tombstones();
+    let rest = check::Rest {
+        state: &state,
+        tombstones: &tombstones,
+        views: views(world, &state),
+        slack: slack(world),
+    };
+    check::history(world.history.records(), rest)
+}
+
+/// What the replicas show of every key.
+fn views(world: &World, state: &BTreeMap<RowKey, Row>) -> Vec<Sight> {
+    let now = Wall(EPOCH_MICROS.saturating_add(world.now));
+    let mut views = Vec::new();
+    for key in &world.cluster.keys {
+        for action in FINAL_READS {
+            let ending = actions::at_rest(state, key, &action, now);
+            let view = |ending| Sight::at_rest(key.clone(), action.clone(), world.now, ending);
+            views.extend(ending.map(view));
+        }
+    }
+    views
+}
+
+/// How far clocks may have been off.
+fn slack(world: &World) -> u64 {
+    if world.cluster.profile.kinds.contains(&Kind::Insane) {
+        INSANE_SLACK
+    } else {
+        SLACK
+    }
 }
 
 fn check_finals(world: &World, since: u64, first: usize) -> Result<(), (&'static str, String)> {
@@ -213,11 +270,12 @@ fn check_finals(world: &World, since: u64, first: usize) -> Result<(), (&'static
     }
     let mut expected: BTreeMap<RegionId, BTreeMap<RowKey, Row>> = BTreeMap::new();
     for dump in &dumps {
-        let rows = dump.rows.clone();
+        let rows = dump.rows.clone().into_iter();
+        let rows = rows.filter(|(key, _)| key.subkey.is_empty());
         expected.entry(dump.region).or_default().extend(rows);
     }
     let records = world.history.records();
-    check::history(records, &state(&dumps), &world.checks.tombstones())?;
+    check_history(world, &dumps)?;
     check::after_rest(records, since, &listings, &expected)?;
     let (last, what) = world.checks.last_traffic();
     if since < last {
@@ -271,9 +329,15 @@ fn outcomes(world: &World) -> Outcomes {
     let mut outcomes = Outcomes::default();
     for record in world.history.records() {
         match record.ending {
-            Ending::Written(_) | Ending::Read(_) => outcomes.ok += 1,
-            Ending::Failed => outcomes.failed += 1,
+            Ending::Failed | Ending::NotYet => outcomes.failed += 1,
             Ending::Unknown | Ending::Pending => outcomes.unknown += 1,
+            Ending::Written(_)
+            | Ending::Done
+            | Ending::Read(_)
+            | Ending::Siblings(..)
+            | Ending::Counted(_)
+            | Ending::Members(_)
+            | Ending::Fields(_) => outcomes.ok += 1,
         }
     }
     outcomes

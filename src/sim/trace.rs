@@ -55,6 +55,19 @@ impl Trace {
         self.events
     }
 
+    /// The last lines, for people.
+    #[cfg(test)]
+    pub(crate) fn last_lines(&self, count: usize) -> String {
+        let skipped = self.lines.len().saturating_sub(count);
+        let lines: Vec<&str> = self
+            .lines
+            .iter()
+            .skip(skipped)
+            .map(String::as_str)
+            .collect();
+        lines.join("\n")
+    }
+
     /// The kept lines.
     pub(crate) fn into_lines(self) -> Vec<String> {
         self.lines.into()

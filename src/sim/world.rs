@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use fastrand::Rng;
 
 use crate::model::{Answer, NodeId, Query, Ticket};
-use crate::protocol::{Input, Operation};
+use crate::protocol::{Input, Request};
 
 use super::check::{Checks, Violation};
 use super::clients::Client;
@@ -74,7 +74,7 @@ pub(crate) enum Event {
         client: usize,
         op: u64,
         node: NodeIndex,
-        operation: Operation,
+        request: Box<Request>,
         deadline: u64,
     },
     /// A client stops waiting.
@@ -151,6 +151,9 @@ pub(crate) struct World {
     pub(crate) violation: Option<Violation>,
     /// The planted bug.
     pub(crate) bug: Option<Bug>,
+    /// What a script asks and hears, and which messages it lets be lost.
+    #[cfg(test)]
+    pub(crate) script: super::scenario::Script,
 }
 
 impl World {
@@ -158,6 +161,20 @@ impl World {
     pub(crate) fn new(seed: u64, bug: Option<Bug>, lines_max: usize) -> Self {
         let mut rng = Rng::with_seed(seed);
         let cluster = cluster::random(&mut rng);
+        let mut world = Self::of(rng, cluster, bug, lines_max);
+        let words = format!("{:?} {:?}", world.cluster.topology, world.cluster.profile);
+        world.trace.note(0, [0, seed, 0], || words);
+        for node in 0..world.nodes.len() {
+            world.skew_a_little(node);
+            let at = world.rng.u64(0..=300_000);
+            world.schedule(at, Event::Start { node });
+        }
+        world.schedule(LOOK_EVERY, Event::Look);
+        world
+    }
+
+    /// A world of this cluster in which nothing is about to happen.
+    pub(crate) fn of(mut rng: Rng, cluster: Cluster, bug: Option<Bug>, lines_max: usize) -> Self {
         let network = Network::new(&mut rng, &cluster);
         let nodes: Vec<SimNode> = cluster
             .nodes
@@ -165,7 +182,7 @@ impl World {
             .map(|(id, _)| node(*id, &cluster, bug))
             .collect();
         let checks = Checks::new(&cluster);
-        let mut world = Self {
+        Self {
             now: 0,
             sequence: 0,
             heap: BinaryHeap::new(),
@@ -182,16 +199,9 @@ impl World {
             violation: None,
             bug,
             cluster,
-        };
-        let words = format!("{:?} {:?}", world.cluster.topology, world.cluster.profile);
-        world.trace.note(0, [0, seed, 0], || words);
-        for node in 0..world.nodes.len() {
-            world.skew_a_little(node);
-            let at = world.rng.u64(0..=300_000);
-            world.schedule(at, Event::Start { node });
+            #[cfg(test)]
+            script: super::scenario::Script::default(),
         }
-        world.schedule(LOOK_EVERY, Event::Look);
-        world
     }
 
     /// Lets something happen at a time.
@@ -316,10 +326,10 @@ impl World {
                 client,
                 op,
                 node,
-                operation,
+                request,
                 deadline,
             } => {
-                self.on_request((client, op), node, operation, deadline);
+                self.on_request((client, op), node, *request, deadline);
             }
             Event::GiveUp { client, op } => self.on_give_up(client, op),
             Event::Fault => self.on_fault(),

@@ -256,7 +256,10 @@ fn content(row: &Row) -> Row {
             *row = plain;
         }
         // What has changed last, or for how long it is kept, is not what it says.
-        Row::Share(Share { stamp, .. }) => *stamp = super::stamp(0, actor(0), 0),
+        Row::Share(share) => {
+            share.stamp = super::stamp(0, actor(0), 0);
+            share.reset = share.observed();
+        }
         Row::Once(once) => {
             once.stamp = super::stamp(0, actor(0), 0);
         }

@@ -10,7 +10,7 @@ use super::oracle::{Oracle, Set};
 use super::{actor, stamp, version};
 
 const REPLICAS: usize = 3;
-const LATE_MAX: usize = 6;
+const LATE_MAX: usize = 8;
 const READ_MAX: usize = 6;
 
 #[derive(Clone)]
@@ -35,6 +35,8 @@ impl Replica {
     /// A row that came from elsewhere, as the door takes it in.
     fn take(&mut self, row: &Siblings, known: Set) {
         let is_known = self.dots_are_known();
+        let latest = row.latest().map_or(0, |stamp| stamp.timestamp.micros);
+        self.clock = self.clock.max(latest);
         let theirs = Row::Siblings(row.clone());
         let taken = match self.row.take() {
             Some(mine) => {
@@ -119,15 +121,19 @@ impl World {
                 let from = rng.usize(0..REPLICAS);
                 self.append(from, at, rng);
             }
-            60..70 => {
+            60..74 => {
                 let from = rng.usize(0..REPLICAS);
                 self.repair(from, at, rng);
             }
-            70..78 => self.late(at, rng),
+            74..78 => self.late(at, rng),
             78..80 => self.restart(at),
-            80..86 if self.may_forget => {
+            80..88 if self.may_forget => {
                 self.trace.push("meet".to_owned());
                 self.meet();
+                for at in (0..REPLICAS).cycle().take(rng.usize(0..3 * REPLICAS)) {
+                    self.forget(at, rng);
+                    self.late(at, rng);
+                }
             }
             _ if self.may_forget => self.forget(at, rng),
             _ => self.read(at),

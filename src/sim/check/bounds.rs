@@ -8,8 +8,8 @@ use crate::sim::cluster::NodeIndex;
 const ENTRIES_MAX: usize = 20_000;
 /// Changes that may wait for a disk.
 const QUEUED_MAX: usize = 20_000;
-/// A single row is always sent, however small the window.
-const ROW_BYTES_MAX: usize = 4_096;
+/// A single write is always sent, however small the window.
+const ROW_BYTES_MAX: usize = 8_192;
 
 /// Watches queues.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ pub(super) fn check(
             }
             None => {
                 let grave = tombstones.get(&record.key);
-                let is_deleted = grave.is_some_and(|grave| grave.is_newer_than(written));
+                let is_deleted = grave.is_some_and(|grave| !written.is_newer_than(grave));
                 if !written.is_tombstone && !is_deleted {
                     return Err(format!("nothing is left of {record}"));
                 }

@@ -18,7 +18,8 @@ pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result
             check_seen(&puts, &record.key, seen).map_err(|words| format!("{words} in {record}"))?;
         }
     }
-    for (key, row) in state {
+    let is_register = |row: &Row| matches!(row, Row::Register(_));
+    for (key, row) in state.iter().filter(|(_, row)| is_register(row)) {
         check_seen(&puts, key, &seen(row)).map_err(|words| format!("{words} in the end"))?;
     }
     Ok(())
@@ -39,7 +40,16 @@ fn check_seen(puts: &BTreeMap<u64, &Record>, key: &RowKey, seen: &Seen) -> Resul
         Ending::Written(summary) if seen.summary.is_newer_than(summary) => Err(format!(
             "{what} of {put}, stamped again after it was acknowledged,"
         )),
-        Ending::Written(_) | Ending::Pending | Ending::Unknown | Ending::Read(_) => Ok(()),
+        Ending::NotYet => Err(format!("{what} of refused {put}")),
+        Ending::Written(_)
+        | Ending::Pending
+        | Ending::Unknown
+        | Ending::Done
+        | Ending::Read(_)
+        | Ending::Siblings(..)
+        | Ending::Counted(_)
+        | Ending::Members(_)
+        | Ending::Fields(_) => Ok(()),
     }
 }
 

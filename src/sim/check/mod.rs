@@ -5,15 +5,22 @@
 
 mod answers;
 mod bounds;
+mod condition;
 mod converge;
+mod counter;
 mod deletes;
 mod durable;
+mod expiry;
 mod honest;
 mod prefix;
 mod quiet;
 mod reads;
 #[cfg(test)]
 mod samples;
+mod session;
+mod set;
+mod siblings;
+mod sights;
 mod stable;
 mod unique;
 
@@ -27,6 +34,10 @@ use crate::protocol::{Message, View};
 
 use super::cluster::{Cluster, NodeIndex};
 use super::history::Record;
+
+#[cfg(test)]
+pub(crate) use converge::is_same;
+pub(crate) use sights::Sight;
 
 /// What a checker found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,9 +120,14 @@ impl Checks {
     pub(crate) fn on_staged(&mut self, staged: &[(Ticket, Effect)]) {
         for (_, effect) in staged {
             if let Effect::Written { partition, items } = effect {
+                let mut dots = BTreeMap::new();
                 for item in items {
                     let result = self.unique.row(*partition, &item.key, &item.row);
                     self.hold("unique", result);
+                    if let Some(other) = dots.insert(item.n, &item.key) {
+                        let words = format!("{other:?} and {:?} have one dot", item.key);
+                        self.hold("unique", Err(words));
+                    }
                 }
             }
         }
@@ -184,16 +200,38 @@ pub(crate) fn at_rest(dumps: &[Dump]) -> Result<(), (&'static str, String)> {
     deletes::check_collected(dumps).map_err(|words| ("deletes", words))
 }
 
+/// What a history is checked against.
+#[derive(Debug)]
+pub(crate) struct Rest<'a> {
+    /// What all replicas hold.
+    pub(crate) state: &'a BTreeMap<RowKey, Row>,
+    /// The greatest tombstones.
+    pub(crate) tombstones: &'a Tombstones,
+    /// What that shows to a reader, key by key.
+    pub(crate) views: Vec<Sight>,
+    /// How far clocks may have been off, in microseconds.
+    pub(crate) slack: u64,
+}
+
 /// Checks a history against what all replicas hold in the end.
-pub(crate) fn history(
-    records: &[Record],
-    state: &BTreeMap<RowKey, Row>,
-    tombstones: &Tombstones,
-) -> Result<(), (&'static str, String)> {
+pub(crate) fn history(records: &[Record], rest: Rest<'_>) -> Result<(), (&'static str, String)> {
+    let Rest {
+        state,
+        tombstones,
+        mut views,
+        slack,
+    } = rest;
     reads::check(records, tombstones).map_err(|words| ("reads", words))?;
     honest::check(records, state).map_err(|words| ("honest", words))?;
     durable::check(records, state, tombstones).map_err(|words| ("durable", words))?;
-    deletes::check(records, state).map_err(|words| ("deletes", words))
+    deletes::check(records, state).map_err(|words| ("deletes", words))?;
+    session::check(records, tombstones).map_err(|words| ("session", words))?;
+    expiry::check(records, slack).map_err(|words| ("expiry", words))?;
+    condition::check(records).map_err(|words| ("condition", words))?;
+    views.extend(records.iter().filter_map(Sight::of));
+    counter::check(records, &views).map_err(|words| ("counter", words))?;
+    set::check(records, &views, slack).map_err(|words| ("set", words))?;
+    siblings::check(records, &views, slack).map_err(|words| ("siblings", words))
 }
 
 /// Checks what clients saw after everything was healed.

@@ -23,6 +23,8 @@ pub(super) fn check(records: &[Record], tombstones: &Tombstones) -> Result<(), S
         };
         let asked: Vec<RegionId> = match record.level {
             Level::One | Level::UnsafeOne => continue,
+            // Perhaps another region was asked.
+            _ if !record.is_regional() => continue,
             Level::LocalQuorum => vec![record.region],
             Level::EachQuorum | Level::All => regions.iter().copied().collect(),
         };
@@ -32,10 +34,11 @@ pub(super) fn check(records: &[Record], tombstones: &Tombstones) -> Result<(), S
             };
             let is_behind = match read {
                 Some(seen) => floor.is_newer_than(&seen.summary),
-                // A tombstone may have been collected, also one of a delete that was never answered.
+                // A tombstone may have been collected, also one of a delete that was never answered, or of a
+                // version that expired.
                 None => {
                     let grave = tombstones.get(&record.key);
-                    !floor.is_tombstone && !grave.is_some_and(|grave| grave.is_newer_than(&floor))
+                    !floor.is_tombstone && grave.is_none_or(|grave| floor.is_newer_than(grave))
                 }
             };
             if is_behind {
@@ -62,15 +65,28 @@ fn floors<'a>(
         let Some(at) = record.ended else {
             continue;
         };
+        if !record.is_regional() {
+            continue;
+        }
         let (shown, everywhere) = match (&record.ending, record.level) {
             (Ending::Written(_), Level::UnsafeOne) => continue,
             (Ending::Written(summary), Level::EachQuorum | Level::All) => (summary.clone(), true),
             (Ending::Written(summary), Level::One | Level::LocalQuorum) => (summary.clone(), false),
             (Ending::Read(_), Level::One | Level::UnsafeOne) => continue,
             (Ending::Read(Some(seen)), _) => (seen.summary.clone(), false),
-            (Ending::Read(None) | Ending::Pending | Ending::Failed | Ending::Unknown, _) => {
-                continue;
-            }
+            (
+                Ending::Read(None)
+                | Ending::Pending
+                | Ending::Done
+                | Ending::Siblings(..)
+                | Ending::Counted(_)
+                | Ending::Members(_)
+                | Ending::Fields(_)
+                | Ending::NotYet
+                | Ending::Failed
+                | Ending::Unknown,
+                _,
+            ) => continue,
         };
         for region in regions {
             if everywhere || *region == record.region {

@@ -6,7 +6,7 @@ use crate::model::{
     Actor, Dot, Incarnation, KeyspaceId, Level, NodeId, PartitionId, RegionId, Row, RowKey, Stamp,
     Summary, Timestamp, Version,
 };
-use crate::sim::history::{Action, Ending, Record, Seen, value_of};
+use crate::sim::history::{Action, Ending, Record, Seen, Wishes, value_of};
 
 pub(super) fn key(name: &'static str) -> RowKey {
     RowKey::plain(KeyspaceId(1), Bytes::from_static(name.as_bytes()))
@@ -43,7 +43,13 @@ pub(super) fn row(n: u64, token: Option<u64>) -> Row {
     Row::Register(Version::new(stamp, token.map(|token| value_of(token, 0))))
 }
 
-fn record(name: &'static str, action: Action, when: (u64, u64), ending: Ending) -> Record {
+/// An operation of client 0 in region 1.
+pub(super) fn record(
+    name: &'static str,
+    action: Action,
+    when: (u64, u64),
+    ending: Ending,
+) -> Record {
     Record {
         id: when.0,
         client: 0,
@@ -52,6 +58,7 @@ fn record(name: &'static str, action: Action, when: (u64, u64), ending: Ending) 
         level: Level::LocalQuorum,
         key: key(name),
         action,
+        wishes: Wishes::default(),
         invoked: when.0,
         ended: Some(when.1),
         ending,

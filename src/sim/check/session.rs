@@ -1,0 +1,161 @@
+//! A client that takes its session from region to region reads its own writes, never reads what is older than it has
+//! read, and sees what the writers of what it reads had seen; and a read that asks for what is not too old gets it.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Level, RowKey, Summary};
+use crate::sim::history::{Action, Ending, Record, Seen, version_words};
+
+use super::Tombstones;
+
+/// The least version of each key that a client must see.
+type Floors = BTreeMap<RowKey, Summary>;
+
+/// Checks every read of a register with a session, or with a limit to its age.
+pub(super) fn check(records: &[Record], tombstones: &Tombstones) -> Result<(), String> {
+    check_sessions(records, tombstones)?;
+    check_fresh(records, tombstones)
+}
+
+fn check_sessions(records: &[Record], tombstones: &Tombstones) -> Result<(), String> {
+    let mut clients: BTreeMap<usize, Floors> = BTreeMap::new();
+    // What the writer of a token had seen.
+    let mut seen_by_writer: BTreeMap<u64, Floors> = BTreeMap::new();
+    // One client has one operation in flight, so that the order of invocation is its own; what others wrote was
+    // invoked before it was read.
+    for record in records {
+        if record.wishes.session.is_none() || record.level == Level::UnsafeOne {
+            continue;
+        }
+        let floors = clients.entry(record.client).or_default();
+        if let Action::Put(token) = record.action {
+            seen_by_writer.insert(token, floors.clone());
+        }
+        match &record.ending {
+            Ending::Written(summary) => raise(floors, &record.key, summary),
+            Ending::Read(read) => {
+                let floor = floors.get(&record.key);
+                check_read(record, read.as_ref(), floor, tombstones)?;
+                if let Some(seen) = read {
+                    raise(floors, &record.key, &seen.summary);
+                    let writer = seen.token.and_then(|token| seen_by_writer.get(&token));
+                    for (key, floor) in writer.into_iter().flatten() {
+                        raise(floors, key, floor);
+                    }
+                }
+            }
+            Ending::Pending
+            | Ending::Done
+            | Ending::Siblings(..)
+            | Ending::Counted(_)
+            | Ending::Members(_)
+            | Ending::Fields(_)
+            | Ending::NotYet
+            | Ending::Failed
+            | Ending::Unknown => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_fresh(records: &[Record], tombstones: &Tombstones) -> Result<(), String> {
+    for record in records {
+        let (Some(limit), Ending::Read(read)) = (record.wishes.fresh_as_of, &record.ending) else {
+            continue;
+        };
+        let written = records.iter().filter(|write| write.key == record.key);
+        let written = written.filter(|write| write.ended.is_some_and(|at| at < record.invoked));
+        let stamps = written.filter_map(|write| match &write.ending {
+            Ending::Written(summary) if summary.timestamp.micros <= limit => Some(summary),
+            _ => None,
+        });
+        let floor = stamps.max_by_key(|summary| summary.stamp());
+        check_read(record, read.as_ref(), floor, tombstones)?;
+    }
+    Ok(())
+}
+
+fn raise(floors: &mut Floors, key: &RowKey, summary: &Summary) {
+    let old = floors.get(key);
+    if old.is_none_or(|old| summary.is_newer_than(old)) {
+        floors.insert(key.clone(), summary.clone());
+    }
+}
+
+fn check_read(
+    record: &Record,
+    read: Option<&Seen>,
+    floor: Option<&Summary>,
+    tombstones: &Tombstones,
+) -> Result<(), String> {
+    let Some(floor) = floor else {
+        return Ok(());
+    };
+    let is_behind = match read {
+        Some(seen) => floor.is_newer_than(&seen.summary),
+        None => {
+            let grave = tombstones.get(&record.key);
+            !floor.is_tombstone && grave.is_none_or(|grave| floor.is_newer_than(grave))
+        }
+    };
+    if is_behind {
+        return Err(format!("{record} is behind {}", version_words(floor)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{put, read, read_nothing};
+    use super::*;
+    use crate::model::{RegionId, Session};
+
+    fn of(client: usize, mut record: Record) -> Record {
+        record.client = client;
+        record.region = RegionId(u32::try_from(record.invoked).unwrap());
+        record.wishes.session = Some(Session::default());
+        record
+    }
+
+    fn is_good(records: &[Record]) -> bool {
+        check(records, &Tombstones::new()).is_ok()
+    }
+
+    #[test]
+    fn own_writes_are_read() {
+        let write = of(1, put("a", 5, (1, 2)));
+        assert!(is_good(&[write.clone(), of(1, read("a", 5, (3, 4)))]));
+        assert!(!is_good(&[write.clone(), of(1, read("a", 4, (3, 4)))]));
+        assert!(!is_good(&[write.clone(), of(1, read_nothing("a", (3, 4)))]));
+        assert!(is_good(&[write, of(2, read_nothing("a", (3, 4)))]));
+    }
+
+    #[test]
+    fn reads_do_not_go_back() {
+        let first = of(1, read("a", 5, (1, 2)));
+        assert!(!is_good(&[first, of(1, read("a", 4, (3, 4)))]));
+    }
+
+    #[test]
+    fn what_the_writer_had_seen_is_seen() {
+        let records = [
+            of(1, read("a", 5, (1, 2))),
+            of(1, put("b", 7, (3, 4))),
+            of(2, read("b", 7, (5, 6))),
+        ];
+        let with = |read: Record| is_good(&[&records[..], &[of(2, read)]].concat());
+        assert!(with(read("a", 5, (7, 8))));
+        assert!(!with(read("a", 4, (7, 8))));
+    }
+
+    #[test]
+    fn what_is_too_old_is_found() {
+        let fresh = |limit, n| {
+            let mut read = read("a", n, (3, 4));
+            read.wishes.fresh_as_of = Some(limit);
+            is_good(&[put("a", 5, (1, 2)), read])
+        };
+        assert!(fresh(5, 5) && fresh(4, 4));
+        assert!(!fresh(5, 4));
+    }
+}

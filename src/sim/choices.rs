@@ -1,0 +1,222 @@
+//! What clients choose to do, by chance.
+
+use crate::model::{Collection, Level, Place, RowKey};
+use crate::placement::MergePolicy;
+
+use super::actions::place_of;
+use super::clock::EPOCH_MICROS;
+use super::history::{Action, Ending, Record, Wishes};
+use super::world::World;
+
+/// Members of a set, and fields of a map.
+const NAMES: u8 = 5;
+/// A context may be as many operations old.
+const CONTEXT_AGE_MAX: usize = 200;
+/// Of how many increments with an id that did not end well one is not tried again.
+const GIVES_UP_EACH: u8 = 4;
+
+impl World {
+    /// What a client does next, and with which key.
+    pub(crate) fn random_action(&mut self, client: usize) -> Option<(Action, RowKey)> {
+        let keys = self.clients.get(client)?.keys.clone();
+        let key = self.rng.choice(keys)?;
+        let profile = &self.cluster.profile;
+        let reads = self.rng.u8(0..100) < profile.read_percent;
+        let removes = self.rng.u8(0..100) < profile.delete_percent;
+        let is_plain = self.rng.u8(0..100) < profile.plain_percent;
+        let action = if is_plain {
+            self.random_plain(&key, reads, removes)
+        } else {
+            match self.rng.u8(0..3) {
+                0 => self.random_count(&key, reads, removes),
+                1 => self.random_members(reads, removes),
+                _ => self.random_fields(&key, reads, removes),
+            }
+        };
+        Some((action, key))
+    }
+
+    fn random_plain(&mut self, key: &RowKey, reads: bool, deletes: bool) -> Action {
+        let token = self.history.next_id();
+        let is_register = self.cluster.merge_of(key.keyspace) == Some(MergePolicy::Lww);
+        match (reads, deletes, is_register) {
+            (true, _, _) => Action::Get,
+            (false, true, true) => Action::Delete,
+            (false, false, true) => Action::Put(token),
+            (false, true, false) => {
+                let seen = self.random_seen(key);
+                Action::DeleteSiblings { seen }
+            }
+            (false, false, false) => {
+                let seen = self.random_seen(key);
+                Action::PutSibling { token, seen }
+            }
+        }
+    }
+
+    /// A read of the key that is not long ago; mostly the last one.
+    fn random_seen(&mut self, key: &RowKey) -> Option<u64> {
+        if self.rng.u8(0..5) == 0 {
+            return None;
+        }
+        let skips = if self.rng.bool() {
+            0
+        } else {
+            self.rng.usize(0..4)
+        };
+        let records = self.history.records().iter().rev().take(CONTEXT_AGE_MAX);
+        let mut reads = records.filter(|record| {
+            let shows = matches!(record.ending, Ending::Siblings(..) | Ending::Read(None));
+            record.key == *key && shows && record.action == Action::Get
+        });
+        reads.nth(skips).map(|record| record.id)
+    }
+
+    /// Counters of every other key are never reset, so that every increment can be followed to the end.
+    fn random_count(&mut self, key: &RowKey, reads: bool, resets: bool) -> Action {
+        let place = Place::Key;
+        if reads {
+            return Action::Count(place);
+        }
+        if resets && is_reset_allowed(key) {
+            return Action::Reset(place);
+        }
+        let id = self.rng.bool().then(|| self.history.next_id());
+        let delta = self.rng.i64(-3..=9);
+        Action::Add { place, delta, id }
+    }
+
+    fn random_names(&mut self, most: u8) -> Vec<u8> {
+        let count = self.rng.u8(1..=most);
+        let mut names: Vec<u8> = (0..count).map(|_| self.rng.u8(0..NAMES)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn random_members(&mut self, reads: bool, removes: bool) -> Action {
+        match (reads, removes, self.rng.u8(0..4)) {
+            (true, ..) => Action::List(Collection::Set),
+            (false, true, 0) => Action::Clear(Collection::Set),
+            (false, true, _) => Action::Members {
+                add: Vec::new(),
+                remove: self.random_names(3),
+            },
+            (false, false, _) => Action::Members {
+                add: self.random_names(3),
+                remove: Vec::new(),
+            },
+        }
+    }
+
+    fn random_fields(&mut self, key: &RowKey, reads: bool, removes: bool) -> Action {
+        let removes = removes && is_reset_allowed(key);
+        match (reads, removes, self.rng.u8(0..4)) {
+            (true, ..) => Action::List(Collection::Map),
+            (false, true, 0) => Action::Clear(Collection::Map),
+            (false, true, _) => Action::Fields {
+                put: Vec::new(),
+                add: Vec::new(),
+                remove: self.random_names(3),
+            },
+            (false, false, 0) => {
+                let (name, delta) = (self.rng.u8(0..NAMES), self.rng.i64(-3..=9));
+                let id = Some(self.history.next_id());
+                let place = place_of(name);
+                Action::Add { place, delta, id }
+            }
+            (false, false, _) => {
+                let token = self.history.next_id();
+                let put = self.random_names(2).into_iter().map(|name| (name, token));
+                let put = put.collect();
+                let add = self.random_names(2).into_iter();
+                let add = add.map(|name| (name, i64::from(name) + 1)).collect();
+                let remove = Vec::new();
+                Action::Fields { put, add, remove }
+            }
+        }
+    }
+
+    /// What else a client asks for.
+    pub(crate) fn random_wishes(&mut self, client: usize, action: &Action, key: &RowKey) -> Wishes {
+        let session = self
+            .clients
+            .get(client)
+            .and_then(|client| client.session.clone());
+        let mut wishes = Wishes {
+            session,
+            ..Wishes::default()
+        };
+        let profile = self.cluster.profile.clone();
+        let expires = match action {
+            Action::Put(_) | Action::PutSibling { .. } => true,
+            Action::Members { add, .. } => !add.is_empty(),
+            Action::Fields { put, add, .. } => !put.is_empty() && add.is_empty(),
+            Action::Get
+            | Action::Delete
+            | Action::DeleteSiblings { .. }
+            | Action::Count(_)
+            | Action::Add { .. }
+            | Action::Reset(_)
+            | Action::List(_)
+            | Action::Clear(_) => false,
+        };
+        if expires && self.rng.u8(0..100) < profile.ttl_percent {
+            wishes.expires = Some(self.now + self.rng.u64(100_000..=4_000_000));
+        }
+        if let Action::Put(_) | Action::Delete = action
+            && self.rng.u8(0..100) < profile.condition_percent
+        {
+            wishes.condition = self.last_state(key);
+        }
+        if *action == Action::Get && self.rng.u8(0..100) < profile.fresh_percent {
+            let age = self.rng.u64(500_000..=5_000_000);
+            wishes.fresh_as_of = Some((EPOCH_MICROS + self.now).saturating_sub(age));
+        }
+        wishes
+    }
+
+    /// The state of a register that was last read.
+    fn last_state(&self, key: &RowKey) -> Option<u64> {
+        let records = self.history.records().iter().rev().take(CONTEXT_AGE_MAX);
+        let mut states = records
+            .filter(|record| record.key == *key)
+            .filter_map(|record| match &record.ending {
+                Ending::Read(Some(seen)) if !seen.summary.is_tombstone => Some(seen.summary.state),
+                Ending::Written(summary) if !summary.is_tombstone => Some(summary.state),
+                _ => None,
+            });
+        states.next()
+    }
+
+    /// An increment with an id that did not end well is tried again, while its id is sure to be known.
+    pub(crate) fn try_again(&mut self, client: usize, op: u64) {
+        let window = self.cluster.topology.limits.operation_window;
+        let window = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
+        let Some(record) = self.history.get(op) else {
+            return;
+        };
+        let Action::Add { id: Some(id), .. } = record.action else {
+            return;
+        };
+        let first = self.history.get(id).map_or(0, |first| first.invoked);
+        let is_late = first + window / 3 < self.now;
+        if record.is_ok() || is_late || self.rng.u8(0..GIVES_UP_EACH) == 0 {
+            return;
+        }
+        let again = (record.action.clone(), record.key.clone());
+        if let Some(client) = self.clients.get_mut(client) {
+            client.retry = Some(again);
+        }
+    }
+}
+
+/// Whether counters and maps of this key may be reset.
+pub(crate) fn is_reset_allowed(key: &RowKey) -> bool {
+    key.key.last().is_some_and(|last| last % 2 == 0)
+}
+
+/// Whether a record speaks for all regions.
+pub(crate) fn is_everywhere(record: &Record) -> bool {
+    matches!(record.level, Level::EachQuorum | Level::All)
+}

@@ -1,0 +1,116 @@
+//! Old copies of disks: no dot is used twice, nothing deleted comes back, nothing acknowledged is lost.
+
+use super::asks::{add, change_members, put_sibling};
+use super::shape::{beside, kv};
+use super::{Bug, Scene, Shape};
+use crate::model::WriteOp;
+
+/// One key of each kind, with something to delete in each.
+fn fill(scene: &mut Scene, node: usize) {
+    scene.put(node, &kv("keep"), "old");
+    scene.put(node, &kv("gone"), "old");
+    scene.write(node, &beside("keep"), put_sibling("old", None));
+    scene.write(node, &beside("gone"), put_sibling("old", None));
+    scene.write(node, &kv("keep"), add(1, None));
+    scene.write(node, &kv("keep"), change_members(&["keep", "gone"], &[]));
+}
+
+fn change(scene: &mut Scene, node: usize) {
+    scene.put(node, &kv("keep"), "new");
+    scene.delete(node, &kv("gone"));
+    let (_, context) = scene.siblings(node, &beside("keep"));
+    scene.write(node, &beside("keep"), put_sibling("new", Some(&context)));
+    scene.write(
+        node,
+        &beside("gone"),
+        WriteOp::DeleteSiblings { seen: None },
+    );
+    scene.write(node, &kv("keep"), add(10, None));
+    scene.write(node, &kv("keep"), change_members(&["new"], &["gone"]));
+}
+
+fn assert_changed(scene: &mut Scene, node: usize) {
+    assert_eq!(scene.get(node, &kv("keep")).as_deref(), Some("new"));
+    assert_eq!(scene.get(node, &kv("gone")), None);
+    assert_eq!(scene.siblings(node, &beside("keep")).0, ["new"]);
+    assert!(scene.siblings(node, &beside("gone")).0.is_empty());
+    assert_eq!(scene.counter(node, &kv("keep")), Some(11));
+    assert_eq!(scene.members(node, &kv("keep")), ["keep", "new"]);
+}
+
+/// The same node coordinates before and after the copy, so that its dots would be used again.
+fn one_node(bug: Option<Bug>, coordinator: usize) -> Scene {
+    let mut scene = Scene::with_bug(&Shape::of(&[3]), bug);
+    fill(&mut scene, coordinator);
+    scene.until_quiet();
+    let copy = scene.copy(0);
+    change(&mut scene, coordinator);
+    scene.until_quiet();
+    scene.kill(0);
+    scene.old_copy(0, &copy);
+    scene.start(0);
+    scene.until("connected", |scene| scene.world.is_connected());
+    scene
+}
+
+#[test]
+fn old_backup_one_node() {
+    for coordinator in [0, 1] {
+        let mut scene = one_node(None, coordinator);
+        scene.write_when_possible(0, &kv("more"), WriteOp::Put(super::asks::bytes("more")));
+        scene.until_quiet();
+        for node in 0..3 {
+            assert_changed(&mut scene, node);
+            assert_eq!(scene.get(node, &kv("more")).as_deref(), Some("more"));
+        }
+    }
+}
+
+#[test]
+fn an_old_copy_does_not_serve_what_it_had() {
+    for coordinator in [0, 1] {
+        let mut scene = one_node(None, coordinator);
+        for _ in 0..40 {
+            let operation = crate::protocol::Operation::Get { key: kv("keep") };
+            let request = crate::protocol::Request {
+                level: Some(crate::model::Level::One),
+                ..operation.into()
+            };
+            let asked = scene.begin(0, request);
+            let outcome = scene.wait(asked);
+            if let crate::protocol::Outcome::Read(row) = outcome {
+                let Some(crate::model::Row::Register(version)) = row else {
+                    panic!("{row:?}");
+                };
+                assert_eq!(version.value, Some(super::asks::bytes("new")), "{coordinator}");
+            }
+            scene.run_for(25_000);
+        }
+    }
+}
+
+#[test]
+fn old_backup_whole_region() {
+    let mut scene = Scene::new(&Shape::of(&[3, 3]));
+    fill(&mut scene, 0);
+    scene.until_quiet();
+    let copies: Vec<_> = (0..3).map(|node| scene.copy(node)).collect();
+    change(&mut scene, 1);
+    scene.until_quiet();
+    for (node, copy) in copies.iter().enumerate() {
+        scene.kill(node);
+        scene.old_copy(node, copy);
+    }
+    scene.run_for(2_000_000);
+    for node in 0..3 {
+        scene.start(node);
+    }
+    scene.until("connected", |scene| scene.world.is_connected());
+    scene.until_quiet();
+    for node in 0..6 {
+        assert_changed(&mut scene, node);
+    }
+    scene.put(0, &kv("keep"), "newer");
+    scene.until_quiet();
+    assert_eq!(scene.get(4, &kv("keep")).as_deref(), Some("newer"));
+}

@@ -1,0 +1,129 @@
+//! Counters: each increment counts once, wherever it was made and however often it was tried.
+
+use super::asks::{add, fields_op, reset, write};
+use super::shape::kv;
+use super::{Bug, Scene, Shape, at_quorum};
+use crate::protocol::{Message, Outcome};
+
+#[test]
+fn verify_counter_converge() {
+    let mut scene = Scene::new(&Shape::of(&[2, 2]));
+    let key = kv("key");
+    scene.write(0, &key, add(1, None));
+    scene.until_quiet();
+    scene.cut(&[0, 1], &[2, 3]);
+    for _ in 0..5 {
+        scene.write(0, &key, add(2, None));
+        scene.write(1, &key, add(-1, None));
+        scene.write(2, &key, add(10, None));
+    }
+    assert_eq!(scene.counter(0, &key), Some(6));
+    assert_eq!(scene.counter(3, &key), Some(51));
+    scene.heal();
+    scene.until_quiet();
+    for node in 0..4 {
+        assert_eq!(scene.counter(node, &key), Some(56));
+    }
+}
+
+#[test]
+fn verify_counter_repl() {
+    let mut scene = Scene::new(&Shape::of(&[3, 3]));
+    let key = kv("key");
+    for n in 1..=10 {
+        scene.write(0, &key, add(n, None));
+    }
+    scene.until_quiet();
+    for node in 0..6 {
+        assert_eq!(scene.counter(node, &key), Some(55));
+    }
+    scene.write(3, &key, reset());
+    scene.until_quiet();
+    assert_eq!(scene.counter(0, &key), None);
+    scene.write(0, &key, add(4, None));
+    scene.until_quiet();
+    assert_eq!(scene.counter(5, &key), Some(4));
+}
+
+/// The coordinator applies an increment with an id and dies before it tells anyone; the client tries again at the
+/// next; the first comes back.
+fn coordinator_dies(bug: Option<Bug>) -> Option<i128> {
+    let mut scene = Scene::with_bug(&Shape::of(&[3]), bug);
+    let key = kv("key");
+    scene.write(0, &key, add(100, Some(1)));
+    let id = Some(2);
+    let is_append = |message: &Message| matches!(message, Message::Append(_));
+    scene.lose(0, 1, is_append);
+    scene.lose(0, 2, is_append);
+    let first = scene.begin(0, at_quorum(write(&key, add(7, id))));
+    scene.run_for(100_000);
+    assert_eq!(scene.outcome(first), None, "nobody was told");
+    scene.kill(0);
+    scene.run_for(2_000_000);
+    let outcome = scene.ask_until_done(1, &write(&key, add(7, id)));
+    assert!(matches!(outcome, Outcome::Written(_)), "{outcome:?}");
+    assert_eq!(scene.counter(2, &key), Some(107));
+    scene.heal();
+    scene.start(0);
+    scene.until_ready(0);
+    scene.run_for(3_000_000);
+    let values: Vec<_> = (0..3).map(|node| scene.counter(node, &key)).collect();
+    assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
+    values[0]
+}
+
+#[test]
+fn counter_coordinator_dies() {
+    assert_eq!(coordinator_dies(None), Some(107));
+    assert_eq!(coordinator_dies(Some(Bug::ForgetOperationIds)), Some(114));
+}
+
+#[test]
+fn an_id_is_counted_once_at_one_node() {
+    let mut scene = Scene::new(&Shape::of(&[3]));
+    let key = kv("key");
+    for node in [0, 0, 1, 2, 0] {
+        scene.write(node, &key, add(5, Some(9)));
+    }
+    assert_eq!(scene.counter(1, &key), Some(5));
+    scene.write(1, &key, add(5, Some(10)));
+    assert_eq!(scene.counter(0, &key), Some(10));
+}
+
+#[test]
+fn an_increment_that_a_reset_had_not_seen_survives() {
+    let mut scene = Scene::new(&Shape::of(&[2, 2]));
+    let key = kv("key");
+    scene.write(0, &key, add(5, None));
+    scene.until_quiet();
+    scene.cut(&[0, 1], &[2, 3]);
+    scene.write(0, &key, add(3, None));
+    scene.write(2, &key, reset());
+    assert_eq!(scene.counter(3, &key), None);
+    scene.heal();
+    scene.until_quiet();
+    for node in 0..4 {
+        assert_eq!(scene.counter(node, &key), Some(3));
+    }
+}
+
+#[test]
+fn counters_of_fields_are_apart() {
+    let mut scene = Scene::new(&Shape::of(&[2, 2]));
+    let key = kv("key");
+    scene.write(
+        0,
+        &key,
+        fields_op(&[("a", "x")], &[("a", 1), ("b", 2)], &[]),
+    );
+    scene.write(1, &key, fields_op(&[], &[("a", 10)], &[]));
+    scene.write(0, &key, add(1_000, None));
+    scene.until_quiet();
+    let both = [("a".to_owned(), 11), ("b".to_owned(), 2)];
+    assert_eq!(scene.field_counters(2, &key), both);
+    assert_eq!(scene.counter(3, &key), Some(1_000));
+    scene.write(2, &key, fields_op(&[], &[], &["a"]));
+    scene.until_quiet();
+    assert_eq!(scene.field_counters(0, &key), both[1..]);
+    assert!(scene.registers(0, &key).is_empty());
+}
