@@ -85,8 +85,8 @@ impl Client {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
-        self.send(head.as_bytes()).await;
-        self.send(body).await;
+        // In one piece: a second small one would wait for the first to be acknowledged.
+        self.send(&[head.as_bytes(), body].concat()).await;
         self.answer(method).await
     }
 
