@@ -15,6 +15,14 @@ const CONTEXT_AGE_MAX: usize = 200;
 /// Of how many increments with an id that did not end well one is not tried again.
 const GIVES_UP_EACH: u8 = 4;
 
+/// What an operation is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Deed {
+    Read,
+    Write,
+    Remove,
+}
+
 impl World {
     /// What a client does next, and with which key.
     pub(crate) fn random_action(&mut self, client: usize) -> Option<(Action, RowKey)> {
@@ -23,31 +31,36 @@ impl World {
         let profile = &self.cluster.profile;
         let reads = self.rng.u8(0..100) < profile.read_percent;
         let removes = self.rng.u8(0..100) < profile.delete_percent;
+        let deed = match (reads, removes) {
+            (true, _) => Deed::Read,
+            (false, true) => Deed::Remove,
+            (false, false) => Deed::Write,
+        };
         let is_plain = self.rng.u8(0..100) < profile.plain_percent;
         let action = if is_plain {
-            self.random_plain(&key, reads, removes)
+            self.random_plain(&key, deed)
         } else {
             match self.rng.u8(0..3) {
-                0 => self.random_count(&key, reads, removes),
-                1 => self.random_members(reads, removes),
-                _ => self.random_fields(&key, reads, removes),
+                0 => self.random_count(&key, deed),
+                1 => self.random_members(deed),
+                _ => self.random_fields(&key, deed),
             }
         };
         Some((action, key))
     }
 
-    fn random_plain(&mut self, key: &RowKey, reads: bool, deletes: bool) -> Action {
+    fn random_plain(&mut self, key: &RowKey, deed: Deed) -> Action {
         let token = self.history.next_id();
         let is_register = self.cluster.merge_of(key.keyspace) == Some(MergePolicy::Lww);
-        match (reads, deletes, is_register) {
-            (true, _, _) => Action::Get,
-            (false, true, true) => Action::Delete,
-            (false, false, true) => Action::Put(token),
-            (false, true, false) => {
+        match (deed, is_register) {
+            (Deed::Read, _) => Action::Get,
+            (Deed::Remove, true) => Action::Delete,
+            (Deed::Write, true) => Action::Put(token),
+            (Deed::Remove, false) => {
                 let seen = self.random_seen(key);
                 Action::DeleteSiblings { seen }
             }
-            (false, false, false) => {
+            (Deed::Write, false) => {
                 let seen = self.random_seen(key);
                 Action::PutSibling { token, seen }
             }
@@ -73,12 +86,12 @@ impl World {
     }
 
     /// Counters of every other key are never reset, so that every increment can be followed to the end.
-    fn random_count(&mut self, key: &RowKey, reads: bool, resets: bool) -> Action {
+    fn random_count(&mut self, key: &RowKey, deed: Deed) -> Action {
         let place = Place::Key;
-        if reads {
+        if deed == Deed::Read {
             return Action::Count(place);
         }
-        if resets && is_reset_allowed(key) {
+        if deed == Deed::Remove && is_reset_allowed(key) {
             return Action::Reset(place);
         }
         let id = self.rng.bool().then(|| self.history.next_id());
@@ -94,38 +107,42 @@ impl World {
         names
     }
 
-    fn random_members(&mut self, reads: bool, removes: bool) -> Action {
-        match (reads, removes, self.rng.u8(0..4)) {
-            (true, ..) => Action::List(Collection::Set),
-            (false, true, 0) => Action::Clear(Collection::Set),
-            (false, true, _) => Action::Members {
+    fn random_members(&mut self, deed: Deed) -> Action {
+        match (deed, self.rng.u8(0..4)) {
+            (Deed::Read, _) => Action::List(Collection::Set),
+            (Deed::Remove, 0) => Action::Clear(Collection::Set),
+            (Deed::Remove, _) => Action::Members {
                 add: Vec::new(),
                 remove: self.random_names(3),
             },
-            (false, false, _) => Action::Members {
+            (Deed::Write, _) => Action::Members {
                 add: self.random_names(3),
                 remove: Vec::new(),
             },
         }
     }
 
-    fn random_fields(&mut self, key: &RowKey, reads: bool, removes: bool) -> Action {
-        let removes = removes && is_reset_allowed(key);
-        match (reads, removes, self.rng.u8(0..4)) {
-            (true, ..) => Action::List(Collection::Map),
-            (false, true, 0) => Action::Clear(Collection::Map),
-            (false, true, _) => Action::Fields {
+    fn random_fields(&mut self, key: &RowKey, deed: Deed) -> Action {
+        let deed = if deed == Deed::Remove && !is_reset_allowed(key) {
+            Deed::Write
+        } else {
+            deed
+        };
+        match (deed, self.rng.u8(0..4)) {
+            (Deed::Read, _) => Action::List(Collection::Map),
+            (Deed::Remove, 0) => Action::Clear(Collection::Map),
+            (Deed::Remove, _) => Action::Fields {
                 put: Vec::new(),
                 add: Vec::new(),
                 remove: self.random_names(3),
             },
-            (false, false, 0) => {
+            (Deed::Write, 0) => {
                 let (name, delta) = (self.rng.u8(0..NAMES), self.rng.i64(-3..=9));
                 let id = Some(self.history.next_id());
                 let place = place_of(name);
                 Action::Add { place, delta, id }
             }
-            (false, false, _) => {
+            (Deed::Write, _) => {
                 let token = self.history.next_id();
                 let put = self.random_names(2).into_iter().map(|name| (name, token));
                 let put = put.collect();
@@ -179,13 +196,16 @@ impl World {
     /// The state of a register that was last read.
     fn last_state(&self, key: &RowKey) -> Option<u64> {
         let records = self.history.records().iter().rev().take(CONTEXT_AGE_MAX);
-        let mut states = records
-            .filter(|record| record.key == *key)
-            .filter_map(|record| match &record.ending {
-                Ending::Read(Some(seen)) if !seen.summary.is_tombstone => Some(seen.summary.state),
-                Ending::Written(summary) if !summary.is_tombstone => Some(summary.state),
-                _ => None,
-            });
+        let mine = records.filter(|record| record.key == *key);
+        let mut states = mine.filter_map(|record| {
+            let read = if let Ending::Read(Some(seen)) = &record.ending {
+                Some(&seen.summary)
+            } else {
+                None
+            };
+            let summary = record.ending.written().or(read)?;
+            (!summary.is_tombstone).then_some(summary.state)
+        });
         states.next()
     }
 

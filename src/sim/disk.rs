@@ -12,7 +12,9 @@ use crate::model::{
 };
 use bytes::Bytes;
 
-use crate::storage::{Batch, Door, Engine, Error, Memory, MemoryDisk, OpenOptions, Opened, Space};
+use crate::storage::{
+    Batch, Door, Engine, Error, Memory, MemoryDisk, OpenOptions, Opened, Snapshot, Space,
+};
 
 use super::Bug;
 
@@ -72,6 +74,8 @@ pub(crate) struct Disk {
     door: Option<Door<Memory>>,
     queue: VecDeque<(Ticket, Change)>,
     phase: Phase,
+    /// What the disk said of the life before the present one.
+    old_life: Option<Bytes>,
 }
 
 impl Disk {
@@ -84,6 +88,7 @@ impl Disk {
             door: None,
             queue: VecDeque::new(),
             phase: Phase::Idle,
+            old_life: None,
         }
     }
 
@@ -97,6 +102,17 @@ impl Disk {
             conflicts_kept: self.setup.conflicts_kept.clone(),
             wall,
             chance,
+        };
+        let options = if self.bug == Some(Bug::ReuseDot) {
+            self.old_life = self.disk.engine().snapshot().get(Space::Meta, LIFE_KEY)?;
+            // A new incarnation is one more than the one before.
+            OpenOptions {
+                wall: Wall(0),
+                chance: 0,
+                ..options
+            }
+        } else {
+            options
         };
         let (door, opened) = Door::open(self.disk.engine(), options)?;
         self.disk.sync();
@@ -218,7 +234,7 @@ impl Disk {
         drop(door);
         self.disk.crash(0);
         if self.bug == Some(Bug::ReuseDot) {
-            self.forge_clean_stop()?;
+            self.forge_life()?;
         }
         Ok(match (staged, is_synced) {
             (false, _) => Loss::Nothing,
@@ -260,22 +276,21 @@ impl Disk {
         self.bug == Some(Bug::AckBeforeSync)
     }
 
-    /// The planted bug [`Bug::ReuseDot`]: writes the mark of a clean stop, which only the door may write.
-    fn forge_clean_stop(&mut self) -> Result<(), Error> {
+    /// The planted bug [`Bug::ReuseDot`]: puts back what the disk said of the life before, so that the next one is
+    /// the present one again.
+    fn forge_life(&mut self) -> Result<(), Error> {
         let mut batch = Batch::default();
-        batch.put(
-            Space::Meta,
-            CLEAN_KEY.to_vec(),
-            Bytes::from_static(b"forged"),
-        );
-        self.disk.engine().commit(batch)?;
-        self.disk.sync();
+        if let Some(life) = self.old_life.clone() {
+            batch.put(Space::Meta, LIFE_KEY.to_vec(), life);
+            self.disk.engine().commit(batch)?;
+            self.disk.sync();
+        }
         Ok(())
     }
 }
 
-/// Where the store keeps the mark of a clean stop; a test plants it there.
-const CLEAN_KEY: &[u8] = b"K";
+/// Where the store keeps the last life of the node.
+const LIFE_KEY: &[u8] = b"I";
 
 fn new_disk(bug: Option<Bug>) -> MemoryDisk {
     let disk = MemoryDisk::new();

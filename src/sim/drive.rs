@@ -111,6 +111,7 @@ impl World {
                     None
                 };
                 let node = index;
+                let (query, answer) = (Box::new(query), answer.map(Box::new));
                 self.schedule(
                     at,
                     Event::Answered {

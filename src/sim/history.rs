@@ -113,6 +113,15 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// What was written to a register.
+    pub fn written(&self) -> Option<&Summary> {
+        if let Self::Written(summary) = self {
+            Some(summary)
+        } else {
+            None
+        }
+    }
+
     /// Whether it went well.
     pub fn is_ok(&self) -> bool {
         match self {

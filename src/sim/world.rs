@@ -46,8 +46,8 @@ pub(crate) enum Event {
         node: NodeIndex,
         life: u32,
         ticket: Ticket,
-        query: Query,
-        answer: Option<Answer>,
+        query: Box<Query>,
+        answer: Option<Box<Answer>>,
     },
     /// A message arrives.
     Deliver(Box<Parcel>),
@@ -297,6 +297,7 @@ impl World {
                 query,
                 answer,
             } => {
+                let answer = answer.map(|answer| *answer);
                 self.on_answered(node, life, ticket, (&query, answer));
             }
             Event::Deliver(parcel) => self.on_deliver(*parcel),

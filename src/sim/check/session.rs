@@ -65,10 +65,8 @@ fn check_fresh(records: &[Record], tombstones: &Tombstones) -> Result<(), String
         };
         let written = records.iter().filter(|write| write.key == record.key);
         let written = written.filter(|write| write.ended.is_some_and(|at| at < record.invoked));
-        let stamps = written.filter_map(|write| match &write.ending {
-            Ending::Written(summary) if summary.timestamp.micros <= limit => Some(summary),
-            _ => None,
-        });
+        let stamps = written.filter_map(|write| write.ending.written());
+        let stamps = stamps.filter(|summary| summary.timestamp.micros <= limit);
         let floor = stamps.max_by_key(|summary| summary.stamp());
         check_read(record, read.as_ref(), floor, tombstones)?;
     }

@@ -211,7 +211,7 @@ mod tests {
     fn a_version_may_expire() {
         let with = |value: Option<u64>, expires| {
             let Row::Register(mut version) = row(1, value) else {
-                unreachable!();
+                panic!("a register");
             };
             version.expires = expires;
             Row::Register(version)

@@ -93,9 +93,10 @@ impl Scene {
     }
 
     pub(super) fn write_operation(&mut self, node: NodeIndex, operation: Operation) -> Written {
-        let outcome = self.ask(node, operation.clone());
+        let words = format!("{operation:?} at n{node}");
+        let outcome = self.ask(node, operation);
         let Outcome::Written(written) = outcome else {
-            panic!("{operation:?} at n{node}: {outcome:?}\n{}", self.lines());
+            panic!("{words}: {outcome:?}\n{}", self.lines());
         };
         written
     }
@@ -118,11 +119,15 @@ impl Scene {
     pub(super) fn get(&mut self, node: NodeIndex, key: &RowKey) -> Option<String> {
         let row = self.get_row(node, key);
         let now = self.wall();
-        row.and_then(|row| match row {
-            Row::Register(version) if version.is_live(now) => version.value.as_ref().map(text),
-            Row::Siblings(row) => row.winner(now)?.value.as_ref().map(text),
-            _ => None,
-        })
+        let row = row?;
+        if let Row::Siblings(row) = &row {
+            return row.winner(now)?.value.as_ref().map(text);
+        }
+        if let Row::Register(version) = &row {
+            let live = Some(version).filter(|version| version.is_live(now));
+            return live?.value.as_ref().map(text);
+        }
+        panic!("{row:?}");
     }
 
     pub(super) fn get_row(&mut self, node: NodeIndex, key: &RowKey) -> Option<Row> {
@@ -199,7 +204,7 @@ impl Scene {
         collection: Collection,
     ) -> Vec<(RowKey, Row)> {
         let Operation::Select { selection } = list(key.clone(), collection) else {
-            unreachable!();
+            panic!("a selection");
         };
         self.select(node, selection)
     }
@@ -211,7 +216,11 @@ impl Scene {
             let rows = self.rows(node, key);
             let mut names = first.keys().chain(rows.keys());
             let is_same = names.all(|name| is_same(first.get(name), rows.get(name)));
-            assert!(is_same, "n{node}: {rows:?}, not {first:?}\n{}", self.lines());
+            assert!(
+                is_same,
+                "n{node}: {rows:?}, not {first:?}\n{}",
+                self.lines()
+            );
         }
         first
     }

@@ -82,7 +82,11 @@ fn an_old_copy_does_not_serve_what_it_had() {
                 let Some(crate::model::Row::Register(version)) = row else {
                     panic!("{row:?}");
                 };
-                assert_eq!(version.value, Some(super::asks::bytes("new")), "{coordinator}");
+                assert_eq!(
+                    version.value,
+                    Some(super::asks::bytes("new")),
+                    "{coordinator}"
+                );
             }
             scene.run_for(25_000);
         }

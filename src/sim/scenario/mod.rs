@@ -39,8 +39,11 @@ pub(super) const SCRIPT: usize = usize::MAX;
 pub(super) struct Script {
     /// Outcomes of what it asked.
     pub(super) answers: BTreeMap<u64, Outcome>,
-    lost: Vec<(NodeIndex, NodeIndex, fn(&Message) -> bool)>,
+    lost: Vec<Lost>,
 }
+
+/// Which messages are lost on the way from one node to another.
+type Lost = (NodeIndex, NodeIndex, fn(&Message) -> bool);
 
 impl Script {
     /// Whether the script lets this message be lost.
@@ -134,11 +137,6 @@ impl Scene {
         if let Some(violation) = &self.world.violation {
             panic!("{violation:?}\n{}", self.lines());
         }
-    }
-
-    /// The first thing that the checkers have found, or a difference between replicas.
-    fn violation(&self) -> Option<&'static str> {
-        self.world.violation.as_ref().map(|found| found.check)
     }
 
     fn lines(&self) -> String {
@@ -307,19 +305,6 @@ impl Scene {
         let node = &self.world.nodes[node];
         let running = node.running.as_ref().unwrap();
         running.machine.view(node.now(self.world.now)).actor
-    }
-
-    fn counter_total(&self, name: &str) -> u64 {
-        let nodes = self.world.nodes.iter();
-        let counts = nodes.filter_map(|node| {
-            let view = node
-                .running
-                .as_ref()?
-                .machine
-                .view(node.now(self.world.now));
-            view.counters.into_iter().find(|(found, _)| *found == name)
-        });
-        counts.map(|(_, count)| count).sum()
     }
 
     fn id(&self, node: NodeIndex) -> NodeId {

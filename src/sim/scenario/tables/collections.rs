@@ -73,12 +73,18 @@ fn set_add_other() {
 
 #[test]
 fn set_add_wins() {
-    assert_eq!(set_sees(&[plus(&["x"])], &[plus(&["x"])], &[minus(&["x"])]), "x");
+    assert_eq!(
+        set_sees(&[plus(&["x"])], &[plus(&["x"])], &[minus(&["x"])]),
+        "x"
+    );
 }
 
 #[test]
 fn set_remove_remove() {
-    assert_eq!(set_sees(&[plus(&["x"])], &[minus(&["x"])], &[minus(&["x"])]), "");
+    assert_eq!(
+        set_sees(&[plus(&["x"])], &[minus(&["x"])], &[minus(&["x"])]),
+        ""
+    );
 }
 
 #[test]
@@ -109,17 +115,26 @@ fn set_clear_add() {
 
 #[test]
 fn set_clear_readd() {
-    assert_eq!(set_sees(&[plus(&["x"])], &[clear_set()], &[plus(&["x"])]), "x");
+    assert_eq!(
+        set_sees(&[plus(&["x"])], &[clear_set()], &[plus(&["x"])]),
+        "x"
+    );
 }
 
 #[test]
 fn set_clear_clear() {
-    assert_eq!(set_sees(&[plus(&["x"])], &[clear_set()], &[clear_set()]), "");
+    assert_eq!(
+        set_sees(&[plus(&["x"])], &[clear_set()], &[clear_set()]),
+        ""
+    );
 }
 
 #[test]
 fn set_clear_remove() {
-    assert_eq!(set_sees(&[plus(&["x"])], &[clear_set()], &[minus(&["x"])]), "");
+    assert_eq!(
+        set_sees(&[plus(&["x"])], &[clear_set()], &[minus(&["x"])]),
+        ""
+    );
 }
 
 #[test]
@@ -201,13 +216,19 @@ fn map_put_other() {
 #[test]
 fn map_put_wins() {
     let before = [put("f", "A")];
-    assert_eq!(map_sees(&before, &[put("f", "B")], &[drop_field("f")]), "f=B");
+    assert_eq!(
+        map_sees(&before, &[put("f", "B")], &[drop_field("f")]),
+        "f=B"
+    );
 }
 
 #[test]
 fn map_remove_remove() {
     let before = [put("f", "A")];
-    assert_eq!(map_sees(&before, &[drop_field("f")], &[drop_field("f")]), "");
+    assert_eq!(
+        map_sees(&before, &[drop_field("f")], &[drop_field("f")]),
+        ""
+    );
 }
 
 #[test]
@@ -223,7 +244,10 @@ fn map_add_add() {
 #[test]
 fn map_add_remove() {
     let before = [count("f", 10)];
-    assert_eq!(map_sees(&before, &[count("f", 3)], &[drop_field("f")]), "f:3");
+    assert_eq!(
+        map_sees(&before, &[count("f", 3)], &[drop_field("f")]),
+        "f:3"
+    );
 }
 
 #[test]
@@ -267,7 +291,7 @@ fn map_clear_late() {
     assert_eq!(map(&mut scene), "g=B");
 }
 
-fn map_ttl(here: bool, there: bool) -> (String, String) {
+fn map_ttl([here, there]: [bool; 2]) -> (String, String) {
     let mut scene = two_regions();
     scene.apart();
     for (node, value, expires) in [(HERE, "A", here), (THERE, "B", there)] {
@@ -287,12 +311,12 @@ fn map_ttl(here: bool, there: bool) -> (String, String) {
 
 #[test]
 fn map_put_ttl_and_put() {
-    assert_eq!(map_ttl(true, false), ("f=B".to_owned(), "f=B".to_owned()));
+    assert_eq!(map_ttl([true, false]), ("f=B".to_owned(), "f=B".to_owned()));
 }
 
 #[test]
 fn map_put_and_put_ttl() {
-    assert_eq!(map_ttl(false, true), ("f=B".to_owned(), "f=A".to_owned()));
+    assert_eq!(map_ttl([false, true]), ("f=B".to_owned(), "f=A".to_owned()));
 }
 
 #[test]

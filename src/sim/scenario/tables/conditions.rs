@@ -32,14 +32,20 @@ fn as_now(scene: &mut Scene, node: usize) -> Condition {
 
 /// Whether it succeeded, and whether alone.
 fn ended(scene: &mut Scene, asked: Asked) -> Option<bool> {
-    match scene.wait(asked) {
-        Outcome::Written(written) => Some(!written.is_crossed),
-        Outcome::Denied(_) => None,
-        outcome => panic!("{outcome:?}"),
+    let outcome = scene.wait(asked);
+    if let Outcome::Written(written) = &outcome {
+        return Some(!written.is_crossed);
     }
+    assert!(matches!(outcome, Outcome::Denied(_)), "{outcome:?}");
+    None
 }
 
-fn both(scene: &mut Scene, nodes: [usize; 2], condition: Condition, level: Level) -> [Option<bool>; 2] {
+fn both(
+    scene: &mut Scene,
+    nodes: [usize; 2],
+    condition: Condition,
+    level: Level,
+) -> [Option<bool>; 2] {
     let asked = nodes.map(|node| scene.begin(node, put_if(&format!("n{node}"), condition, level)));
     asked.map(|asked| ended(scene, asked))
 }
@@ -50,7 +56,11 @@ fn if_match_same_region() {
     put(&mut scene, HERE, "0");
     let condition = as_now(&mut scene, 1);
     let ended = both(&mut scene, [0, 1], condition, Level::LocalQuorum);
-    assert_eq!(ended.iter().filter(|ended| ended.is_some()).count(), 1, "{ended:?}");
+    assert_eq!(
+        ended.iter().filter(|ended| ended.is_some()).count(),
+        1,
+        "{ended:?}"
+    );
     assert!(ended.contains(&Some(true)), "{ended:?}");
 }
 
@@ -58,7 +68,11 @@ fn if_match_same_region() {
 fn if_none_match_same_region() {
     let mut scene = two_regions();
     let ended = both(&mut scene, [0, 1], Condition::Absent, Level::LocalQuorum);
-    assert_eq!(ended.iter().filter(|ended| ended.is_some()).count(), 1, "{ended:?}");
+    assert_eq!(
+        ended.iter().filter(|ended| ended.is_some()).count(),
+        1,
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -99,16 +113,21 @@ fn if_match_failover() {
     let is_ack = |message: &Message| matches!(message, Message::Acks(_) | Message::Heartbeat(_));
     for other in &others {
         scene.lose(*other, first, is_ack);
-        scene.lose(first, *other, |message| matches!(message, Message::Heartbeat(_) | Message::Append(_)));
+        scene.lose(first, *other, |message| {
+            matches!(message, Message::Heartbeat(_) | Message::Append(_))
+        });
     }
     let one = scene.begin(first, put_if("one", condition, Level::LocalQuorum));
     scene.run_for(2_500_000);
     let two = scene.begin(others[0], put_if("two", condition, Level::LocalQuorum));
     scene.run_for(300_000);
     scene.heal();
-    let ended = [one, two].map(|asked| match scene.wait(asked) {
-        Outcome::Written(written) => Some(!written.is_crossed),
-        _ => None,
+    let ended = [one, two].map(|asked| {
+        if let Outcome::Written(written) = scene.wait(asked) {
+            Some(!written.is_crossed)
+        } else {
+            None
+        }
     });
     let alone = ended.iter().filter(|ended| **ended == Some(true)).count();
     assert!(alone <= 1, "{ended:?}");

@@ -108,7 +108,7 @@ fn lww_slow_clock_seen() {
 }
 
 /// Puts here and there, each perhaps for two seconds.
-fn with_ttl(here: bool, there: bool) -> Option<String> {
+fn with_ttl([here, there]: [bool; 2]) -> Option<String> {
     let key = kv("key");
     let mut scene = two_regions();
     scene.apart();
@@ -129,12 +129,12 @@ fn with_ttl(here: bool, there: bool) -> Option<String> {
 
 #[test]
 fn lww_put_ttl_and_put() {
-    assert_eq!(with_ttl(true, false).as_deref(), Some("B"));
+    assert_eq!(with_ttl([true, false]).as_deref(), Some("B"));
 }
 
 #[test]
 fn lww_put_and_put_ttl() {
-    assert_eq!(with_ttl(false, true), None);
+    assert_eq!(with_ttl([false, true]), None);
 }
 
 #[test]
@@ -178,7 +178,10 @@ fn lww_retry_put() {
     scene.lose(1, 0, is_ack);
     scene.lose(2, 0, is_ack);
     let outcome = scene.ask(0, write(&key, put("mine")));
-    assert!(matches!(outcome, crate::protocol::Outcome::Unknown(_)), "{outcome:?}");
+    assert!(
+        matches!(outcome, crate::protocol::Outcome::Unknown(_)),
+        "{outcome:?}"
+    );
     scene.heal();
     scene.then(1, &key, put("other"));
     scene.then(2, &key, put("mine"));
@@ -216,11 +219,15 @@ fn lww_overwrite_is_no_conflict() {
 
 fn conflicts(scene: &Scene, node: usize, key: &RowKey) -> Vec<String> {
     let rows = scene.rows(node, key);
-    let losers = rows.into_iter().filter_map(|(key, row)| match (key.part(), row) {
-        (Some(Part::Conflict(_)), Row::Conflict(conflict)) => conflict.loser?.value,
-        _ => None,
-    });
-    losers.map(|value| super::super::asks::text(&value)).collect()
+    let losers = rows
+        .into_iter()
+        .filter_map(|(key, row)| match (key.part(), row) {
+            (Some(Part::Conflict(_)), Row::Conflict(conflict)) => conflict.loser?.value,
+            _ => None,
+        });
+    losers
+        .map(|value| super::super::asks::text(&value))
+        .collect()
 }
 
 #[test]

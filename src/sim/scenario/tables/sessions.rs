@@ -62,8 +62,14 @@ impl Client {
         let Outcome::Written(written) = outcome else {
             panic!("{outcome:?}");
         };
-        let region = scene.world.cluster.placement.region_of(written.node).unwrap();
-        self.session.observe(region, written.node, written.timestamp);
+        let region = scene
+            .world
+            .cluster
+            .placement
+            .region_of(written.node)
+            .unwrap();
+        self.session
+            .observe(region, written.node, written.timestamp);
     }
 
     fn put(&mut self, scene: &mut Scene, node: usize, key: &RowKey, value: &str) {
@@ -74,20 +80,24 @@ impl Client {
     fn get(&mut self, scene: &mut Scene, node: usize, key: &RowKey) -> Result<Option<String>, ()> {
         let operation = Operation::Get { key: key.clone() };
         let asked = scene.begin(node, self.request(operation));
-        match scene.wait(asked) {
-            Outcome::Read(None) => Ok(None),
-            Outcome::Read(Some(Row::Register(version))) => {
-                let node = version.dot.actor.node;
-                let region = scene.world.cluster.placement.region_of(node).unwrap();
-                self.session.observe(region, node, version.timestamp);
-                if let Some(after) = &version.after {
-                    self.session.join(after);
-                }
-                Ok(version.value.as_ref().map(text))
-            }
-            Outcome::NotYet => Err(()),
-            outcome => panic!("{outcome:?}\n{}", scene.lines()),
+        let outcome = scene.wait(asked);
+        let Outcome::Read(row) = outcome else {
+            assert_eq!(outcome, Outcome::NotYet, "{}", scene.lines());
+            return Err(());
+        };
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let Row::Register(version) = row else {
+            panic!("{row:?}");
+        };
+        let node = version.dot.actor.node;
+        let region = scene.world.cluster.placement.region_of(node).unwrap();
+        self.session.observe(region, node, version.timestamp);
+        if let Some(after) = &version.after {
+            self.session.join(after);
         }
+        Ok(version.value.as_ref().map(text))
     }
 }
 

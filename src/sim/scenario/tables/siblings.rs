@@ -60,7 +60,10 @@ fn siblings_put_put() {
 
 #[test]
 fn siblings_put_delete() {
-    let shown = at_once(|seen| put_sibling("A", Some(seen)), |seen| delete(Some(seen)));
+    let shown = at_once(
+        |seen| put_sibling("A", Some(seen)),
+        |seen| delete(Some(seen)),
+    );
     assert_eq!(shown, ["A"]);
 }
 
