@@ -7,8 +7,6 @@ mod collection;
 mod context;
 mod counter;
 mod ids;
-#[cfg(test)]
-mod laws;
 mod level;
 mod limits;
 mod marks;
@@ -18,6 +16,8 @@ mod row;
 mod session;
 mod siblings;
 mod store;
+#[cfg(test)]
+mod tests;
 mod time;
 mod version;
 mod write;

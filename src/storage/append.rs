@@ -134,6 +134,6 @@ impl<E: Engine> Door<E> {
         );
         let old = self.load(&item.key)?;
         let dot = Dot { actor, n: item.n };
-        self.merge_row(partition, &item.key, old, &item.row, Some(dot))
+        self.merge_row(partition, &item.key, old.as_ref(), &item.row, Some(dot))
     }
 }

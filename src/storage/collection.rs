@@ -13,6 +13,7 @@ use super::Door;
 use super::engine::{Engine, Space};
 use super::form::{self, StoredRow};
 use super::keys;
+use super::partition::Partition;
 use super::write::{Own, Plan, Stop};
 
 impl<E: Engine> Door<E> {
@@ -81,7 +82,7 @@ impl<E: Engine> Door<E> {
         let key = plan.write.key.with(&Part::Clear(collection));
         let old = self.load(&key)?;
         let known = self.partitions.get(&plan.partition);
-        let mut cleared = Context::from(&known.map_or_else(Position::default, |p| p.position()));
+        let mut cleared = Context::from(&known.map_or_else(Position::default, Partition::position));
         let is_known = cleared.includes(seen);
         if is_known && self.is_empty(&plan.write.key, collection)? {
             return Ok(());

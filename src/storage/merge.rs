@@ -38,7 +38,7 @@ impl<E: Engine> Door<E> {
         if old.as_ref().is_some_and(|old| is_forged(&old.row, row)) {
             return Ok(Effect::Refused { reason: FORGED });
         }
-        let met = self.merge_row(partition, key, old, row, None)?;
+        let met = self.merge_row(partition, key, old.as_ref(), row, None)?;
         let (written, lost) = self.keep_lost(wall, partition, met.lost.into_iter().collect())?;
         let summary = self.load(key)?.map(|now| now.row.summary());
         Ok(Effect::Repaired {
@@ -53,15 +53,14 @@ impl<E: Engine> Door<E> {
         &mut self,
         partition: PartitionId,
         key: &RowKey,
-        old: Option<StoredRow>,
+        old: Option<&StoredRow>,
         theirs: &Row,
         entry: Option<Dot>,
     ) -> Result<Met, Error> {
-        let Some(mut row) = self.merged(partition, key, old.as_ref().map(|old| &old.row), theirs)
-        else {
+        let Some(mut row) = self.merged(partition, key, old.map(|old| &old.row), theirs) else {
             return Ok(Met::default());
         };
-        let met = match &old {
+        let met = match old {
             Some(old) => self.meet(key, &old.row, theirs, &row),
             None => meet_none(&row),
         };
@@ -70,23 +69,21 @@ impl<E: Engine> Door<E> {
         {
             row.clear(&cleared);
             if row.is_cleared_by(&cleared) {
-                if let Some(old) = &old {
+                if let Some(old) = old {
                     self.remove(partition, key, old)?;
                 }
                 return Ok(met);
             }
         }
         row.expire(self.cut(partition));
-        let mut entries = old
-            .as_ref()
-            .map_or_else(Vec::new, |old| old.entries.clone());
+        let mut entries = old.map_or_else(Vec::new, |old| old.entries.clone());
         if let Some(dot) = entry
             && dot.n > self.marks(partition, dot.actor).trimmed
         {
             self.log(partition, dot, key, &mut entries)?;
         }
         let new = StoredRow { row, entries };
-        if old.as_ref() != Some(&new) {
+        if old != Some(&new) {
             let speaks = match &new.row {
                 Row::Clear(_) | Row::Expiry(_) => Some(new.row.clone()),
                 Row::Register(_)
@@ -95,8 +92,8 @@ impl<E: Engine> Door<E> {
                 | Row::Once(_)
                 | Row::Conflict(_) => None,
             };
-            let has_changed = old.as_ref().is_none_or(|old| old.row != new.row);
-            self.store(partition, key, old.as_ref(), Some(new))?;
+            let has_changed = old.is_none_or(|old| old.row != new.row);
+            self.store(partition, key, old, Some(new))?;
             if let Some(row) = speaks.filter(|_| has_changed) {
                 self.follow(partition, key, &row)?;
             }

@@ -331,13 +331,13 @@ fn denials() -> Vec<Sample> {
     let (_, siblings) = rows().swap_remove(1);
     let found = Denial::Condition(Some(siblings.summary()));
     forwarded(vec![
-        ("denied: condition", denied(found)),
-        ("denied: absent", denied(Denial::Condition(None))),
-        ("denied: siblings", denied(Denial::Siblings)),
-        ("denied: counter range", denied(Denial::CounterRange)),
-        ("denied: parts", denied(Denial::Parts)),
-        ("denied: size", denied(Denial::Size)),
-        ("denied: ahead", denied(Denial::Ahead)),
+        ("denied condition", denied(found)),
+        ("denied absent", denied(Denial::Condition(None))),
+        ("denied siblings", denied(Denial::Siblings)),
+        ("denied counter range", denied(Denial::CounterRange)),
+        ("denied parts", denied(Denial::Parts)),
+        ("denied size", denied(Denial::Size)),
+        ("denied ahead", denied(Denial::Ahead)),
     ])
 }
 

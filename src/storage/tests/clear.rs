@@ -31,10 +31,10 @@ fn size(door: &Door<Memory>) -> u64 {
         collection: Collection::Set,
         now: Wall(0),
     };
-    match door.reader().answer(&query) {
-        Answer::Count(count) => count,
-        answer => panic!("not counted: {answer:?}"),
-    }
+    let Answer::Count(count) = door.reader().answer(&query) else {
+        panic!("not counted");
+    };
+    count
 }
 
 fn sweep(door: &mut Door<Memory>) {

@@ -34,20 +34,22 @@ struct Told {
 fn give(from: &Door<Memory>, to: &mut Door<Memory>) -> Told {
     let partition = key("k").partition(COUNT);
     let change = piece(from, to, partition, from.actor).unwrap();
-    match apply(to, change) {
-        Effect::Appended {
-            newer,
-            crossed,
-            written,
-            lost,
-            ..
-        } => Told {
-            newer: newer.len(),
-            crossed,
-            written,
-            lost,
-        },
-        effect => panic!("{effect:?}"),
+    let effect = apply(to, change);
+    let Effect::Appended {
+        newer,
+        crossed,
+        written,
+        lost,
+        ..
+    } = effect
+    else {
+        panic!("not appended: {effect:?}");
+    };
+    Told {
+        newer: newer.len(),
+        crossed,
+        written,
+        lost,
     }
 }
 
@@ -67,6 +69,7 @@ fn a_lost_version_is_counted_and_kept_where_it_was_written() {
     let partition = key("k").partition(COUNT);
     assert_eq!(position(&a, partition).reach(a.actor).complete, 2);
     feed(&a, &mut b);
+    feed(&b, &mut a);
     assert_eq!(super::roots(&a), super::roots(&b));
     for door in [&a, &b] {
         let scan = |wanted| {
@@ -77,10 +80,10 @@ fn a_lost_version_is_counted_and_kept_where_it_was_written() {
                 rows_max: 9,
                 bytes_max: 999,
             };
-            match door.reader().answer(&query) {
-                Answer::Scan { rows, .. } => rows,
-                answer => panic!("{answer:?}"),
-            }
+            let Answer::Scan { rows, .. } = door.reader().answer(&query) else {
+                panic!("unreadable");
+            };
+            rows
         };
         let values = scan(Wanted::Values);
         assert_eq!(values.len(), 1);

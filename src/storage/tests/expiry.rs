@@ -28,11 +28,14 @@ fn expire(door: &mut Door<Memory>, micros: u64) -> Vec<LogItem> {
         .stage(Wall(now.0 + 1), &[Change::Expire { partition, now }])
         .unwrap();
     door.commit().unwrap();
-    match effects.into_iter().next().unwrap() {
-        Effect::Written { items, .. } => items,
-        Effect::Done => Vec::new(),
-        effect => panic!("{effect:?}"),
+    let effect = effects.into_iter().next().unwrap();
+    if effect == Effect::Done {
+        return Vec::new();
     }
+    let Effect::Written { items, .. } = effect else {
+        panic!("not written: {effect:?}");
+    };
+    items
 }
 
 #[test]
@@ -105,9 +108,11 @@ fn a_cut_survives_a_crash_and_moves_some_rows_at_a_time() {
         .collect();
     door.stage(WALL, &changes).unwrap();
     door.commit().unwrap();
-    let upto = |items: Vec<LogItem>| match items[0].row {
-        Row::Expiry(expiry) => expiry.upto.0 - WALL.0,
-        _ => panic!("no cut"),
+    let upto = |items: Vec<LogItem>| {
+        let Row::Expiry(expiry) = items[0].row else {
+            panic!("no cut");
+        };
+        expiry.upto.0 - WALL.0
     };
     assert_eq!(upto(expire(&mut door, 10_000)), 4096);
     drop(door);

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::model::{
-    Actor, Dot, Incarnation, KeyspaceId, NodeId, PartitionId, Row, RowKey, Timestamp, Version,
+    Actor, Clear, Conflict, Context, Dot, Expiry, Incarnation, KeyspaceId, NodeId, Once,
+    PartitionId, Row, RowKey, Share, Siblings, Tally, Timestamp, Version, Wall,
 };
 use crate::storage::form::{
-    self, LifeForm, MarksForm, NameForm, PartitionForm, StoredRow, open_row, seal, seal_row,
+    self, LifeForm, MarksForm, NameForm, PartitionForm, StoredRow, SweepForm, open_row, seal,
+    seal_row,
 };
 use crate::storage::{Error, Space, keys};
 
@@ -131,7 +133,85 @@ fn records() -> Vec<(&'static str, Vec<u8>, Bytes)> {
     let batch = keys::batch(513);
     let value = seal(Space::Meta, &batch, &8705u64).unwrap();
     records.push(("batch", batch, value));
+    let sweep = keys::sweep(partition(), &key());
+    let form = SweepForm {
+        after: Bytes::from("mx"),
+    };
+    let value = seal(Space::Meta, &sweep, &form).unwrap();
+    records.push(("sweep", sweep, value));
+    let expiry = keys::expiry(partition(), Wall(1_700_000_000_000_001), &key());
+    let value = seal(Space::Meta, &expiry, &()).unwrap();
+    records.push(("expiry", expiry, value));
+    let repeated = keys::repeated(&key());
+    let value = seal(Space::Meta, &repeated, &()).unwrap();
+    records.push(("repeated", repeated, value));
+    for (name, row) in other_rows() {
+        let entries = vec![(actor(), 300)];
+        let value = seal_row(&row_key, StoredRow { row, entries }).unwrap();
+        records.push((name, row_key.clone(), value));
+    }
     records
+}
+
+/// Rows of the other kinds.
+fn other_rows() -> Vec<(&'static str, Row)> {
+    let Row::Register(version) = row(Some("value")) else {
+        panic!("no register");
+    };
+    let stamp = version.stamp();
+    let other = Dot {
+        actor: Actor {
+            node: NodeId(9),
+            ..actor()
+        },
+        n: 4,
+    };
+    let cleared: Context = [stamp.dot, other].into_iter().collect();
+    let mut siblings = Siblings::default();
+    siblings.put(version.clone(), &[other].into_iter().collect());
+    let own = Tally {
+        n: 300,
+        since: 7,
+        sum: -5,
+    };
+    let expires = Wall(1_700_000_000_000_002);
+    vec![
+        ("siblings", Row::Siblings(siblings)),
+        (
+            "share",
+            Row::Share(Share {
+                stamp,
+                own,
+                reset: Tally::default(),
+            }),
+        ),
+        (
+            "once",
+            Row::Once(Once {
+                stamp,
+                applied: [(stamp.dot, -5)].into(),
+                expires,
+                is_spent: false,
+            }),
+        ),
+        ("clear", Row::Clear(Clear { stamp, cleared })),
+        (
+            "cut",
+            Row::Expiry(Expiry {
+                stamp,
+                upto: expires,
+            }),
+        ),
+        (
+            "conflict",
+            Row::Conflict(Conflict {
+                stamp,
+                winner: stamp,
+                loser: Some(version),
+                expires,
+            }),
+        ),
+    ]
 }
 
 #[test]

@@ -142,10 +142,11 @@ pub(super) fn piece(
 
 /// A write that must happen; its rows.
 pub(super) fn change(door: &mut Door<Memory>, name: &str, op: WriteOp) -> Vec<LogItem> {
-    match write(door, name, op) {
-        Effect::Written { items, .. } => items,
-        effect => panic!("not written: {effect:?}"),
-    }
+    let effect = write(door, name, op);
+    let Effect::Written { items, .. } = effect else {
+        panic!("not written: {effect:?}");
+    };
+    items
 }
 
 pub(super) fn write(door: &mut Door<Memory>, name: &str, op: WriteOp) -> Effect {
@@ -161,10 +162,11 @@ pub(super) fn select(
     door: &Door<Memory>,
     selection: Selection,
 ) -> (Vec<(RowKey, Row)>, Option<Bytes>) {
-    match door.reader().answer(&Query::Select(selection)) {
-        Answer::Selected { rows, next, .. } => (rows, next),
-        answer => panic!("not selected: {answer:?}"),
-    }
+    let answer = door.reader().answer(&Query::Select(selection));
+    let Answer::Selected { rows, next, .. } = answer else {
+        panic!("not selected: {answer:?}");
+    };
+    (rows, next)
 }
 
 /// A whole collection.
