@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Answer, Duration, Effect, NodeId, PartitionId, PartitionState, Query, RegionId, Ticket, Time,
+    Duration, Effect, NodeId, PartitionId, PartitionState, Query, RegionId, Ticket, Time,
 };
 
 use super::answer;
-use super::core::{Core, Origin, Purpose, reply, report, send};
+use super::core::{Core, Origin, report};
 use super::forward::{Forwards, Seen};
 use super::gate::Gates;
 use super::heartbeat::{self, Heartbeats};
 use super::list::Lists;
-use super::message::{Ack, Heartbeat, Lane, Message};
+use super::message::{Ack, Heartbeat, Message};
 use super::operation::Asked;
+use super::other;
 use super::peers::Connection;
 use super::read::Reads;
 use super::receiver::Receiver;
@@ -27,7 +28,6 @@ use super::upkeep;
 use super::view::{self, View};
 use super::wait::Waits;
 use super::write::Writes;
-use super::{other, own};
 
 /// The longest that an operation of a peer may be held, whatever it asks for.
 const FORWARD_MAX: Duration = Duration::from_mins(1);
@@ -43,7 +43,7 @@ pub struct Machine {
     pub(super) gates: Gates,
     pub(super) waits: Waits,
     /// Marks or positions have moved: what waits for them may go on.
-    has_moved: bool,
+    pub(super) has_moved: bool,
     pub(super) forwards: Forwards,
     pub(super) seen: Seen,
     pub(super) sender: Sender,
@@ -505,179 +505,6 @@ impl Machine {
         } else if self.core.is_here(from) {
             self.receiver
                 .on_neighbour_ack(&self.core, (ack.partition, ack.actor));
-        }
-    }
-
-    fn on_staged(&mut self, now: Now, ticket: Ticket, effect: Effect, outputs: &mut Vec<Output>) {
-        let core = &mut self.core;
-        // Taken out and put back, for a piece of log is too much to copy.
-        let purpose = core.tickets.remove(&ticket);
-        match &purpose {
-            Some(Purpose::Write(id)) => {
-                self.writes
-                    .on_staged(core, &mut self.sender, (*id, ticket), &effect, outputs);
-            }
-            Some(Purpose::Append(arrival)) => {
-                self.receiver
-                    .on_staged(now, core, &mut self.sender, arrival, &effect, outputs);
-                own::on_staged(core, &mut self.sender, &effect);
-            }
-            Some(_) => own::on_staged(core, &mut self.sender, &effect),
-            None => {}
-        }
-        if let Some(purpose) = purpose {
-            self.core.tickets.insert(ticket, purpose);
-        }
-        self.staged.insert(ticket, effect);
-    }
-
-    fn on_durable(&mut self, now: Now, ticket: Ticket, outputs: &mut Vec<Output>) {
-        let Some(effect) = self.staged.remove(&ticket) else {
-            return;
-        };
-        let Some(purpose) = self.core.tickets.remove(&ticket) else {
-            return;
-        };
-        self.has_moved = true;
-        let core = &mut self.core;
-        let is_kept = matches!(
-            effect,
-            Effect::Repaired {
-                summary: Some(_),
-                ..
-            }
-        );
-        let is_applied = !matches!(effect, Effect::Early { .. } | Effect::Refused { .. });
-        own::on_durable(now, core, &mut self.sender, &effect);
-        match purpose {
-            Purpose::Write(id) => {
-                if let Effect::Written { items, .. } = effect {
-                    let last = items.last().map(|last| last.n);
-                    self.writes.on_durable(core, id, last, outputs);
-                }
-            }
-            Purpose::Append(arrival) => {
-                self.receiver.on_durable(now, core, &arrival, effect);
-                let append = &arrival.append;
-                self.sender.touch(append.partition, append.actor);
-            }
-            Purpose::ReadRepair(id) if is_applied => {
-                let me = core.me;
-                self.reads.on_repaired(core, id, me, is_kept, outputs);
-            }
-            Purpose::SelectRepair(id) if is_applied => {
-                let me = core.me;
-                self.selects.on_repaired(core, id, me, outputs);
-            }
-            Purpose::PeerRepair {
-                peer,
-                id,
-                lane,
-                is_last,
-            } if is_applied && is_last => {
-                send(outputs, peer, lane, Message::Repaired { id, is_kept });
-            }
-            Purpose::Mend(partition) if is_applied => {
-                self.reconciler.on_mended(now, core, partition, outputs);
-            }
-            Purpose::Mend(partition) => self.reconciler.abandon(partition),
-            Purpose::Raise(partition, position) if is_applied => {
-                if let Some(replica) = core.replicas.get_mut(&partition) {
-                    replica.on_raised(now.wall, &position);
-                }
-                self.sender.on_retired(core, partition);
-                self.sender.touch_all(partition);
-                self.receiver.on_retired(core, partition);
-                self.receiver.on_raised(now, core, partition, outputs);
-            }
-            Purpose::Upkeep => {
-                if let Effect::Trimmed {
-                    partition,
-                    actor,
-                    to,
-                } = effect
-                    && let Some(replica) = core.replicas.get_mut(&partition)
-                {
-                    let trimmed = replica.trimmed.entry(actor).or_default();
-                    *trimmed = (*trimmed).max(to);
-                }
-            }
-            Purpose::Serve(partition) if is_applied => {
-                // It may have been fenced since it was to serve.
-                let replica = core.replicas.get_mut(&partition);
-                if let Some(replica) = replica.filter(|replica| replica.is_about_to_serve) {
-                    replica.is_about_to_serve = false;
-                    replica.is_serving = true;
-                    report(outputs, Report::Serving(partition));
-                }
-            }
-            Purpose::Retire(partition, node, upto) if is_applied => {
-                if let Some(replica) = core.replicas.get_mut(&partition) {
-                    replica.retire(node, upto);
-                }
-                self.sender.on_retired(core, partition);
-                self.receiver.on_retired(core, partition);
-            }
-            Purpose::ReadRepair(_)
-            | Purpose::Raise(..)
-            | Purpose::Serve(_)
-            | Purpose::Retire(..)
-            | Purpose::PeerRepair { .. }
-            | Purpose::Read(_)
-            | Purpose::Select(_)
-            | Purpose::SelectRepair(_)
-            | Purpose::PeerSelect { .. }
-            | Purpose::Count(_)
-            | Purpose::List(_)
-            | Purpose::LogPage(_)
-            | Purpose::PeerRead { .. }
-            | Purpose::PeerDigest { .. }
-            | Purpose::Reconcile(..) => {}
-        }
-    }
-
-    fn on_answered(&mut self, now: Now, ticket: Ticket, answer: Answer, outputs: &mut Vec<Output>) {
-        let Some(purpose) = self.core.tickets.remove(&ticket) else {
-            return;
-        };
-        let core = &mut self.core;
-        match purpose {
-            Purpose::Read(id) => self.reads.on_own(core, id, answer, outputs),
-            Purpose::Select(id) => self.selects.on_own(core, id, answer, outputs),
-            Purpose::PeerSelect { peer, id, whole } => {
-                let message = answer::selected(id, whole, answer);
-                send(outputs, peer, Lane::Request, message);
-            }
-            Purpose::Count(origin) => reply(outputs, origin, answer::count(&answer)),
-            Purpose::List(id) => self.lists.on_rows(core, id, answer, outputs),
-            Purpose::LogPage(id) => self.sender.on_page(now, core, id, answer, outputs),
-            Purpose::PeerRead {
-                peer,
-                id,
-                whole,
-                lane,
-            } => {
-                let message = answer::rows(core, id, whole, answer);
-                send(outputs, peer, lane, message);
-            }
-            Purpose::PeerDigest { peer, id } => {
-                let message = answer::digest(id, answer);
-                send(outputs, peer, Lane::Reconcile, message);
-            }
-            Purpose::Reconcile(partition, half) => {
-                self.reconciler
-                    .on_half(now, core, partition, half, answer, outputs);
-            }
-            Purpose::Write(_)
-            | Purpose::Append(..)
-            | Purpose::ReadRepair(_)
-            | Purpose::SelectRepair(_)
-            | Purpose::PeerRepair { .. }
-            | Purpose::Mend(_)
-            | Purpose::Raise(..)
-            | Purpose::Upkeep
-            | Purpose::Retire(..)
-            | Purpose::Serve(_) => {}
         }
     }
 

@@ -29,6 +29,7 @@ mod select;
 mod sender;
 mod sides;
 mod step;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod timers;

@@ -253,9 +253,10 @@ impl Bench {
         let at = self.outputs.iter().position(
             |output| matches!(output, Output::Reply { id: replied, .. } if *replied == id),
         )?;
-        match self.outputs.remove(at) {
-            Output::Reply { outcome, .. } => Some(outcome),
-            _ => None,
+        if let Output::Reply { outcome, .. } = self.outputs.remove(at) {
+            Some(outcome)
+        } else {
+            None
         }
     }
 
@@ -263,9 +264,10 @@ impl Bench {
     pub(super) fn query(&mut self) -> Option<(Ticket, Query)> {
         let is_query = |output: &Output| matches!(output, Output::Query { .. });
         let at = self.outputs.iter().position(is_query)?;
-        match self.outputs.remove(at) {
-            Output::Query { ticket, query } => Some((ticket, query)),
-            _ => None,
+        if let Output::Query { ticket, query } = self.outputs.remove(at) {
+            Some((ticket, query))
+        } else {
+            None
         }
     }
 
@@ -288,9 +290,10 @@ impl Bench {
     pub(super) fn change(&mut self) -> Option<(Ticket, Change)> {
         let is_change = |output: &Output| matches!(output, Output::Change { .. });
         let at = self.outputs.iter().position(is_change)?;
-        match self.outputs.remove(at) {
-            Output::Change { ticket, change } => Some((ticket, change)),
-            _ => None,
+        if let Output::Change { ticket, change } = self.outputs.remove(at) {
+            Some((ticket, change))
+        } else {
+            None
         }
     }
 
@@ -305,16 +308,17 @@ impl Bench {
     /// Messages on the lane of requests, and to whom.
     pub(super) fn messages(&mut self) -> Vec<(NodeId, Message)> {
         let mut messages = Vec::new();
-        self.outputs.retain(|output| match output {
-            Output::Send {
+        self.outputs.retain(|output| {
+            let Output::Send {
                 to,
                 lane: Lane::Request,
                 message,
-            } => {
-                messages.push((*to, message.clone()));
-                false
-            }
-            _ => true,
+            } = output
+            else {
+                return true;
+            };
+            messages.push((*to, message.clone()));
+            false
         });
         messages
     }
@@ -323,16 +327,17 @@ impl Bench {
     pub(super) fn marks_told(&mut self) -> Vec<u64> {
         let mut marks = Vec::new();
         let me = actor(self.me);
-        self.outputs.retain(|output| match output {
-            Output::Send {
+        self.outputs.retain(|output| {
+            let Output::Send {
                 message: Message::Heartbeat(beat),
                 ..
-            } => {
-                let own = beat.marks.iter().filter(|mark| mark.actor == me);
-                marks.extend(own.map(|mark| mark.micros));
-                false
-            }
-            _ => true,
+            } = output
+            else {
+                return true;
+            };
+            let own = beat.marks.iter().filter(|mark| mark.actor == me);
+            marks.extend(own.map(|mark| mark.micros));
+            false
         });
         marks
     }

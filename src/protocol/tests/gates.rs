@@ -186,9 +186,11 @@ fn a_wait_is_over_when_a_quorum_of_the_region_has_it() {
     let asked: Vec<(NodeId, u64)> = bench
         .messages()
         .into_iter()
-        .map(|(node, message)| match message {
-            Message::Await { id, .. } => (node, id),
-            other => panic!("not a question: {other:?}"),
+        .map(|(node, message)| {
+            let Message::Await { id, .. } = message else {
+                panic!("not a question: {message:?}")
+            };
+            (node, id)
         })
         .collect();
     assert_eq!(asked.len(), 3);
