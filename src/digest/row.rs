@@ -28,7 +28,7 @@ pub fn row_hash(key: &RowKey, row: &Row) -> u128 {
             head.push(1);
             hasher.update(&head);
             for version in row.versions() {
-                let value = version.value.as_ref().map_or(0, |value| value.len());
+                let value = version.value.as_ref().map_or(0, bytes::Bytes::len);
                 hasher.update(&u64::try_from(value).unwrap_or(u64::MAX).to_be_bytes());
                 version_hash(&mut hasher, version);
             }

@@ -50,10 +50,8 @@ pub fn fields(rows: &[(RowKey, Row)], now: Wall) -> Vec<(Bytes, FieldValue)> {
     let mut registers = Vec::new();
     for (key, row) in rows {
         match (key.part(), row) {
-            (Some(Part::Share(Place::Field(name), _)), _) => {
-                if counters.last() != Some(&name) {
-                    counters.push(name);
-                }
+            (Some(Part::Share(Place::Field(name), _)), _) if counters.last() != Some(&name) => {
+                counters.push(name);
             }
             (Some(Part::Field(name)), Row::Siblings(row)) => {
                 let value = row.winner(now).and_then(|version| version.value.clone());

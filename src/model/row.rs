@@ -178,7 +178,12 @@ impl Row {
         }
         match self {
             Self::Siblings(row) => Some(Self::Siblings(row.without(is_known))),
-            _ => Some(self.clone()),
+            Self::Register(_)
+            | Self::Share(_)
+            | Self::Once(_)
+            | Self::Clear(_)
+            | Self::Expiry(_)
+            | Self::Conflict(_) => Some(self.clone()),
         }
     }
 

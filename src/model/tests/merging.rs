@@ -105,7 +105,7 @@ impl World {
         match self.kind {
             Kind::Register => {
                 let mut written = version(stamp);
-                written.expires = (number % 2 == 0).then_some(expires);
+                written.expires = number.is_multiple_of(2).then_some(expires);
                 if what == 0 {
                     written = Version::new(stamp, None);
                 }
@@ -122,11 +122,11 @@ impl World {
                 })
             })),
             Kind::Clear => {
-                let mut cleared = Context::from_iter([stamp.dot, self.dot(number)]);
+                let mut cleared = Context::from_iter([stamp.dot, dot(number)]);
                 if let Some(Row::Clear(old)) = row {
                     cleared.join(&old.cleared);
                 }
-                if number % 7 == 0 {
+                if number.is_multiple_of(7) {
                     let Actor { node, incarnation } = actor(at);
                     cleared.retired.insert(node, incarnation);
                     cleared.join(&Context::default());
@@ -162,7 +162,7 @@ impl World {
         let place = usize::try_from(number).unwrap() % self.read.len();
         let old = self.read[place].clone();
         let mut written = version(stamp);
-        written.expires = (number % 2 == 0).then_some(Wall(10 + number % 30));
+        written.expires = number.is_multiple_of(2).then_some(Wall(10 + number % 30));
         match what {
             0 => row.put(written, &row.context()),
             1 => row.put(written, &Context::default()),
@@ -171,12 +171,12 @@ impl World {
         }
         Row::Siblings(row)
     }
+}
 
-    fn dot(&self, number: u64) -> Dot {
-        Dot {
-            actor: actor(usize::try_from(number).unwrap() % REPLICAS),
-            n: 1 + number % 9,
-        }
+fn dot(number: u64) -> Dot {
+    Dot {
+        actor: actor(usize::try_from(number).unwrap() % REPLICAS),
+        n: 1 + number % 9,
     }
 }
 
@@ -301,9 +301,10 @@ fn check_all(world: &World, cut: Wall, cleared: &Context) {
 
 /// Where a position says no more than the row, it adds nothing to a merge.
 fn check_absorb(a: &Row, b: &Row) {
-    let known = match a {
-        Row::Siblings(row) => row.context(),
-        _ => Context::from_iter(a.dots()),
+    let known = if let Row::Siblings(row) = a {
+        row.context()
+    } else {
+        Context::from_iter(a.dots())
     };
     let mut absorbed = a.clone();
     absorbed.absorb(b, |dot| known.covers(dot));
@@ -372,7 +373,7 @@ proptest! {
     ) {
         let a = World::run(first.0, &first.1).states;
         let b = World::run(second.0, &second.1).states;
-        if let (Some(a), Some(b)) = (a.last(), b.last()) {
+        for (a, b) in a.iter().zip(&b) {
             if std::mem::discriminant(a) != std::mem::discriminant(b) {
                 assert_eq!(merged(a, b), merged(b, a));
             }

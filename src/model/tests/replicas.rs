@@ -206,7 +206,7 @@ impl World {
             };
             self.trace
                 .push(format!("append {from} {at} {log} {start}..{to}"));
-            self.send(at, letter, rng);
+            self.send(at, &letter, rng);
         }
     }
 
@@ -219,11 +219,11 @@ impl World {
                 known: sender.known,
             };
             self.trace.push(format!("repair {from} {at}"));
-            self.send(at, letter, rng);
+            self.send(at, &letter, rng);
         }
     }
 
-    fn send(&mut self, at: usize, letter: Letter, rng: &mut Rng) {
+    fn send(&mut self, at: usize, letter: &Letter, rng: &mut Rng) {
         if rng.u32(0..4) == 0 && self.late.len() < LATE_MAX {
             self.late.push(letter.clone());
         }
@@ -236,11 +236,11 @@ impl World {
         if !self.late.is_empty() {
             let letter = self.late.swap_remove(rng.usize(0..self.late.len()));
             self.trace.push(format!("late {at} {:?}", letter.piece));
-            self.deliver(at, letter);
+            self.deliver(at, &letter);
         }
     }
 
-    fn deliver(&mut self, at: usize, letter: Letter) {
+    fn deliver(&mut self, at: usize, letter: &Letter) {
         let replica = &mut self.replicas[at];
         if let Some((log, from, to)) = letter.piece {
             let here = replica.position.reach(log).complete;
@@ -395,7 +395,7 @@ impl World {
                 row: sender.row.clone(),
                 known: sender.known,
             };
-            self.deliver(at, letter);
+            self.deliver(at, &letter);
         }
     }
 }

@@ -42,10 +42,14 @@ fn difference(one: &BTreeMap<RowKey, Row>, two: &BTreeMap<RowKey, Row>) -> Optio
         })
 }
 
-/// Whether two replicas hold the same state of a row. What is gone from siblings they may forget at different times.
+/// Whether two replicas hold the same state of a row. What is gone from siblings, or
+/// was reset before a share began anew, they may forget at different times.
 pub(crate) fn is_same(one: Option<&Row>, two: Option<&Row>) -> bool {
     match (one, two) {
         (Some(Row::Siblings(one)), Some(Row::Siblings(two))) => one.versions() == two.versions(),
+        (Some(Row::Share(one)), Some(Row::Share(two))) => {
+            (one.own, one.observed()) == (two.own, two.observed())
+        }
         (one, two) => one == two,
     }
 }
