@@ -426,6 +426,8 @@ pub struct PartitionState {
     pub position: Position,
     /// Up to where each actor's log is gone.
     pub trimmed: BTreeMap<Actor, u64>,
-    /// Whether it has caught up with its region since its disk was empty.
+    /// Whether it has caught up with its region, and was not fenced since.
     pub is_serving: bool,
+    /// Whether it ever served since its disk was empty.
+    pub has_served: bool,
 }

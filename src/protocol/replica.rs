@@ -1,7 +1,7 @@
 //! What this node knows of one partition that it holds: its own position, on disk and staged, and the
 //! positions of the other replicas.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::{
     Actor, Incarnation, NodeId, PartitionId, PartitionState, Position, Reach, RegionId, Time, Wall,
@@ -29,11 +29,16 @@ pub(super) struct Collecting {
     pub(super) target: Position,
 }
 
+/// Watermarks of one log that wait until its entries are here; of more, the newest one takes the last place.
+const PENDING_MARKS_MAX: usize = 8;
+
 /// One partition here.
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) partition: PartitionId,
     pub(super) is_serving: bool,
+    /// It has served since this disk was empty; if it does not now, peers have shown that the disk is behind.
+    has_served: bool,
     /// A request to serve was given to the store.
     pub(super) is_about_to_serve: bool,
     /// On disk.
@@ -46,7 +51,8 @@ pub(super) struct Replica {
     /// and whatever shows that the disk here is an old copy.
     targets: BTreeMap<NodeId, Position>,
     marks: BTreeMap<Actor, Watermark>,
-    pending_marks: BTreeMap<Actor, (u64, u64)>,
+    /// Watermarks whose numbers are not complete here yet, the oldest first: number and time.
+    pending_marks: BTreeMap<Actor, VecDeque<(u64, u64)>>,
     /// Replicas of all regions, by region.
     regions: Vec<(RegionId, Vec<NodeId>)>,
     /// The other replicas of this region.
@@ -81,6 +87,7 @@ impl Replica {
         Self {
             partition: state.partition,
             is_serving: state.is_serving,
+            has_served: state.has_served,
             is_about_to_serve: false,
             staged: state.position.clone(),
             position: state.position,
@@ -153,10 +160,16 @@ impl Replica {
     pub(super) fn reach(&mut self, wall: Wall, actor: Actor, reach: Reach) {
         self.position.raise(actor, reach);
         self.stage(actor, reach);
-        if let Some((n, micros)) = self.pending_marks.get(&actor).copied()
-            && self.position.reach(actor).complete >= n
-        {
+        let complete = self.position.reach(actor).complete;
+        let pending = self.pending_marks.entry(actor).or_default();
+        let mut satisfied = None;
+        while let Some((n, micros)) = pending.pop_front_if(|(n, _)| *n <= complete) {
+            satisfied = Some((n, micros));
+        }
+        if pending.is_empty() {
             self.pending_marks.remove(&actor);
+        }
+        if let Some((n, micros)) = satisfied {
             self.on_mark(wall, actor, n, micros);
         }
     }
@@ -200,7 +213,14 @@ impl Replica {
             return;
         }
         if self.position.reach(actor).complete < n {
-            self.pending_marks.entry(actor).or_insert((n, micros));
+            let pending = self.pending_marks.entry(actor).or_default();
+            if pending.back().is_some_and(|(at, told)| n < *at || micros <= *told) {
+                return;
+            }
+            if pending.len() == PENDING_MARKS_MAX {
+                pending.pop_back();
+            }
+            pending.push_back((n, micros));
             return;
         }
         let mark = Watermark {
@@ -212,6 +232,15 @@ impl Replica {
         if last.micros <= micros {
             *last = mark;
         }
+    }
+
+    /// The latest time of which it was told that an actor's log up to it lies within the first `upto` numbers,
+    /// whether or not they are here: what may be passed on with those numbers.
+    pub(super) fn told(&self, actor: Actor, upto: u64) -> Option<u64> {
+        let satisfied = self.marks.get(&actor).map(|mark| (mark.n, mark.micros));
+        let pending = self.pending_marks.get(&actor).into_iter().flatten().copied();
+        let marks = satisfied.into_iter().chain(pending);
+        marks.filter(|(n, _)| *n <= upto).map(|(_, micros)| micros).max()
     }
 
     pub(super) fn mark(&self, actor: Actor) -> Option<Watermark> {
@@ -255,8 +284,8 @@ impl Replica {
         })
     }
 
-    /// The disk here is an old copy, as this replica's word shows: nothing is served before what it has is here,
-    /// and what every neighbour has. Says whether this replica served.
+    /// The disk here is behind what this node once held, as this replica's word shows: nothing is served before what
+    /// it has is here, and what the neighbours have. Says whether this replica served.
     pub(super) fn fence(&mut self, claimant: NodeId) -> bool {
         let has_served = std::mem::take(&mut self.is_serving);
         self.is_about_to_serve = false;
@@ -268,6 +297,12 @@ impl Replica {
             }
         }
         has_served
+    }
+
+    /// The store has noted that this partition serves.
+    pub(super) fn begin_to_serve(&mut self) {
+        self.is_serving = true;
+        self.has_served = true;
     }
 
     /// Takes in that a replica has one log on its disk up to here.
@@ -291,13 +326,23 @@ impl Replica {
 
     /// Whether all that the other replicas of the region held when they first spoke is here, and every other
     /// target too.
+    ///
+    /// A replica whose disk was empty waits for the word of all of them, for any of them may be the only other one
+    /// that has what this one once acknowledged. A fenced one waits for a quorum with itself: after a crash it has
+    /// lost only what it had passed on before its own disk had it, and never vouched for; a region must not wait
+    /// for a third replica then. If it is an old copy, whoever holds more fences it again by speaking.
     pub(super) fn has_caught_up(&self) -> bool {
         let has_retired = |(node, upto): (&NodeId, &Incarnation)| {
             let mine = self.position.retired.get(node);
             mine.is_some_and(|mine| mine >= upto)
         };
-        let mut neighbours = self.neighbours.iter();
-        neighbours.all(|node| self.targets.contains_key(node))
+        let heard = self.neighbours.iter().filter(|node| self.targets.contains_key(node));
+        let wanted = if self.has_served {
+            self.neighbours.len().div_ceil(2)
+        } else {
+            self.neighbours.len()
+        };
+        heard.count() >= wanted
             && self.targets.values().all(|target| {
                 self.position.includes(target) && target.retired.iter().all(has_retired)
             })

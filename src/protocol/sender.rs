@@ -400,7 +400,7 @@ impl Sender {
         stream.in_flight_bytes += bytes;
         stream.last_sent = now.time;
         *self.in_flight.entry(id.peer).or_default() += bytes;
-        let mark_micros = if is_end { mark_micros(core, id) } else { None };
+        let mark_micros = mark_micros(core, id, piece.to, is_end);
         let lane = if stream.is_catching_up {
             Lane::CatchUp
         } else {
@@ -424,7 +424,7 @@ impl Sender {
         let mark = |(id, stream): (&StreamId, &Stream)| {
             let staged = core.replicas.get(&id.partition)?.staged(id.actor);
             let is_end = stream.sent >= staged;
-            let micros = mark_micros(core, *id).filter(|_| is_end);
+            let micros = mark_micros(core, *id, stream.sent, is_end);
             Some(Mark {
                 partition: id.partition,
                 actor: id.actor,
@@ -437,17 +437,13 @@ impl Sender {
     }
 }
 
-/// The time of the watermark at the end of a log: the present for our own, and for another's what it last told us.
-fn mark_micros(core: &Core, id: StreamId) -> Option<u64> {
+/// The time of the watermark at a number of a log: of our own, at its end, the present; of another's, what we were
+/// told. Whoever gets it waits until it has all up to that number, so we need not have it.
+fn mark_micros(core: &Core, id: StreamId, n: u64, is_end: bool) -> Option<u64> {
     if id.actor == core.actor {
-        return Some(core.vouchable());
+        return is_end.then(|| core.vouchable());
     }
-    let replica = core.replicas.get(&id.partition)?;
-    let is_complete = replica.position.reach(id.actor).complete == replica.staged(id.actor);
-    replica
-        .mark(id.actor)
-        .filter(|_| is_complete)
-        .map(|mark| mark.micros)
+    core.replicas.get(&id.partition)?.told(id.actor, n)
 }
 
 impl Stream {

@@ -115,7 +115,7 @@ impl Machine {
                 let replica = core.replicas.get_mut(&partition);
                 if let Some(replica) = replica.filter(|replica| replica.is_about_to_serve) {
                     replica.is_about_to_serve = false;
-                    replica.is_serving = true;
+                    replica.begin_to_serve();
                     report(outputs, Report::Serving(partition));
                 }
             }

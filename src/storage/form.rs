@@ -43,6 +43,7 @@ pub(super) struct MarksForm {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct PartitionForm {
     pub(super) is_serving: bool,
+    pub(super) has_served: bool,
     /// Nodes, and up to which incarnation they are retired.
     pub(super) retired: BTreeMap<NodeId, Incarnation>,
 }

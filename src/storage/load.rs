@@ -103,6 +103,7 @@ pub(super) fn load_partition<S: Snapshot>(
     if let Some(value) = snapshot.get(Space::Meta, &key)? {
         let form: PartitionForm = form::open(Space::Meta, &key, &value)?;
         known.is_serving = form.is_serving;
+        known.has_served = form.has_served;
         known.retired = form.retired;
     }
     let key = keys::row(&RowKey::of_expiry(partition, count));

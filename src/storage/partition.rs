@@ -52,6 +52,7 @@ impl From<Marks> for MarksForm {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Partition {
     pub(super) is_serving: bool,
+    pub(super) has_served: bool,
     /// Actors that are retired are not among them.
     pub(super) logs: BTreeMap<Actor, Marks>,
     /// See [`Position::retired`].
@@ -101,6 +102,7 @@ impl Partition {
     pub(super) fn form(&self) -> PartitionForm {
         PartitionForm {
             is_serving: self.is_serving,
+            has_served: self.has_served,
             retired: self.retired.clone(),
         }
     }
@@ -114,6 +116,7 @@ impl Partition {
                 .map(|(actor, marks)| (*actor, marks.trimmed))
                 .collect(),
             is_serving: self.is_serving,
+            has_served: self.has_served,
         }
     }
 }

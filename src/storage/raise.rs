@@ -76,6 +76,7 @@ impl<E: Engine> Door<E> {
         let is_serving = serving == Serving::Yes;
         if known.is_serving != is_serving {
             known.is_serving = is_serving;
+            known.has_served |= is_serving;
             self.dirty_partitions.insert(partition);
         }
         Effect::Done

@@ -106,6 +106,7 @@ fn records() -> Vec<(&'static str, Vec<u8>, Bytes)> {
         &own,
         &PartitionForm {
             is_serving: true,
+            has_served: true,
             retired: std::collections::BTreeMap::from([(NodeId(5), Incarnation(300))]),
         },
     )
