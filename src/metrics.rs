@@ -342,6 +342,18 @@ impl Scrape {
                 seen.divergence,
             )?;
         }
+        for (winner, loser, count) in &facts.view.lost {
+            let labels = [
+                ("winner", region_name(facts.topology, *winner)),
+                ("loser", region_name(facts.topology, *loser)),
+            ];
+            self.count(
+                "sterna_conflicts_total",
+                "Versions of this node that lost to ones written without knowledge of them.",
+                &labels,
+                *count,
+            )?;
+        }
         Ok(())
     }
 

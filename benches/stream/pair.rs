@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sterna::model::{Actor, Duration, Effect, KeyspaceId, NodeId, RowKey, Time, Wall, WriteOp};
+use sterna::model::{
+    Actor, Duration, Effect, KeyspaceId, NodeId, RowKey, Time, Wall, Write, WriteOp,
+};
 use sterna::placement::{Placement, Topology};
 use sterna::protocol::{
     Config, Input, Machine, Message, Now, Operation, Outcome, Output, RequestId,
@@ -173,14 +175,13 @@ impl Pair {
         for _ in 0..count {
             self.written += 1;
             let name = (self.written % 10_000).to_string();
-            let operation = Operation::Write {
-                key: RowKey::plain(KeyspaceId::of("default"), Bytes::from(name)),
-                op: WriteOp::Put(value.clone()),
-            };
+            let operation = Operation::Write(Box::new(Write::new(
+                RowKey::plain(KeyspaceId::of("default"), Bytes::from(name)),
+                WriteOp::Put(value.clone()),
+            )));
             let request = Input::Request {
                 id: RequestId(self.written),
-                operation,
-                level: None,
+                request: operation.into(),
                 deadline: now.time.after(Duration::from_secs(60)),
             };
             here.step(now, request);

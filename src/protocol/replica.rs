@@ -32,13 +32,21 @@ pub(super) struct Collecting {
 /// Watermarks of one log that wait until its entries are here; of more, the newest one takes the last place.
 const PENDING_MARKS_MAX: usize = 8;
 
+/// What a partition's disk has seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Past {
+    /// It was empty, and has not caught up since.
+    New,
+    /// It has served; if it does not now, peers have shown that it is behind.
+    Served,
+}
+
 /// One partition here.
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) partition: PartitionId,
     pub(super) is_serving: bool,
-    /// It has served since this disk was empty; if it does not now, peers have shown that the disk is behind.
-    has_served: bool,
+    past: Past,
     /// A request to serve was given to the store.
     pub(super) is_about_to_serve: bool,
     /// On disk.
@@ -87,7 +95,11 @@ impl Replica {
         Self {
             partition: state.partition,
             is_serving: state.is_serving,
-            has_served: state.has_served,
+            past: if state.has_served {
+                Past::Served
+            } else {
+                Past::New
+            },
             is_about_to_serve: false,
             staged: state.position.clone(),
             position: state.position,
@@ -163,7 +175,8 @@ impl Replica {
         let complete = self.position.reach(actor).complete;
         let pending = self.pending_marks.entry(actor).or_default();
         let mut satisfied = None;
-        while let Some((n, micros)) = pending.pop_front_if(|(n, _)| *n <= complete) {
+        while let Some((n, micros)) = pending.front().copied().filter(|(n, _)| *n <= complete) {
+            pending.pop_front();
             satisfied = Some((n, micros));
         }
         if pending.is_empty() {
@@ -214,7 +227,10 @@ impl Replica {
         }
         if self.position.reach(actor).complete < n {
             let pending = self.pending_marks.entry(actor).or_default();
-            if pending.back().is_some_and(|(at, told)| n < *at || micros <= *told) {
+            if pending
+                .back()
+                .is_some_and(|(at, told)| n < *at || micros <= *told)
+            {
                 return;
             }
             if pending.len() == PENDING_MARKS_MAX {
@@ -238,9 +254,17 @@ impl Replica {
     /// whether or not they are here: what may be passed on with those numbers.
     pub(super) fn told(&self, actor: Actor, upto: u64) -> Option<u64> {
         let satisfied = self.marks.get(&actor).map(|mark| (mark.n, mark.micros));
-        let pending = self.pending_marks.get(&actor).into_iter().flatten().copied();
+        let pending = self
+            .pending_marks
+            .get(&actor)
+            .into_iter()
+            .flatten()
+            .copied();
         let marks = satisfied.into_iter().chain(pending);
-        marks.filter(|(n, _)| *n <= upto).map(|(_, micros)| micros).max()
+        marks
+            .filter(|(n, _)| *n <= upto)
+            .map(|(_, micros)| micros)
+            .max()
     }
 
     pub(super) fn mark(&self, actor: Actor) -> Option<Watermark> {
@@ -302,7 +326,7 @@ impl Replica {
     /// The store has noted that this partition serves.
     pub(super) fn begin_to_serve(&mut self) {
         self.is_serving = true;
-        self.has_served = true;
+        self.past = Past::Served;
     }
 
     /// Takes in that a replica has one log on its disk up to here.
@@ -336,11 +360,13 @@ impl Replica {
             let mine = self.position.retired.get(node);
             mine.is_some_and(|mine| mine >= upto)
         };
-        let heard = self.neighbours.iter().filter(|node| self.targets.contains_key(node));
-        let wanted = if self.has_served {
-            self.neighbours.len().div_ceil(2)
-        } else {
-            self.neighbours.len()
+        let heard = self
+            .neighbours
+            .iter()
+            .filter(|node| self.targets.contains_key(node));
+        let wanted = match self.past {
+            Past::New => self.neighbours.len(),
+            Past::Served => self.neighbours.len().div_ceil(2),
         };
         heard.count() >= wanted
             && self.targets.values().all(|target| {

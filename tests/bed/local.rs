@@ -255,9 +255,11 @@ impl Cluster {
         let Outcome::Read(row) = outcome else {
             panic!("{node} {name}: {outcome:?}");
         };
-        row.and_then(|row| match row {
-            Row::Register(version) => version.value,
-            row => panic!("not a register: {row:?}"),
+        row.and_then(|row| {
+            let Row::Register(version) = row else {
+                panic!("not a register: {row:?}");
+            };
+            version.value
         })
     }
 

@@ -385,6 +385,7 @@ fn selections() -> Vec<Sample> {
         position: position(),
         state: u128::MAX - 1,
         rows,
+        next: Some(plain().subkey),
     };
     let conflict = part(&Part::Conflict(DOT));
     let awaits = Message::Await {

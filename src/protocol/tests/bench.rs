@@ -112,6 +112,7 @@ impl Bench {
             position: Position::default(),
             trimmed: BTreeMap::new(),
             is_serving: true,
+            has_served: true,
         };
         let opened = placement.partitions_of(me).iter().map(state).collect();
         let config = Config {
