@@ -53,7 +53,8 @@ fn find(bug: Bug, checks: &[&str]) {
 
 #[test]
 fn acknowledging_before_the_sync_is_found() {
-    find(Bug::AckBeforeSync, &["durable", "reads"]);
+    let checks = ["durable", "reads", "counter", "set", "siblings", "session"];
+    find(Bug::AckBeforeSync, &checks);
 }
 
 #[test]
@@ -65,6 +66,6 @@ fn a_dot_used_twice_is_found() {
 fn tombstones_dropped_early_are_found() {
     find(
         Bug::DropTombstonesEarly,
-        &["deletes", "reads", "durable", "converge"],
+        &["deletes", "reads", "durable", "converge", "set", "siblings"],
     );
 }
