@@ -130,6 +130,23 @@ impl Siblings {
         }
     }
 
+    /// What of a writer's context need be remembered of this row: all, until everything in the row is stable; after
+    /// that, what is not stable itself, and the versions here that it covers. The rest is gone everywhere, and a
+    /// client that shows an old context must not bring it back.
+    pub fn relevant(&self, seen: &Context, stable: &Context) -> Context {
+        if !stable.includes(&self.context()) {
+            return seen.clone();
+        }
+        let here = self.versions.iter().map(|version| version.dot);
+        let fresh = seen.seen.iter().map(|(actor, n)| Dot {
+            actor: *actor,
+            n: *n,
+        });
+        let here = here.filter(|dot| seen.covers(*dot));
+        here.chain(fresh.filter(|dot| !stable.covers(*dot)))
+            .collect()
+    }
+
     fn drop_versions(&mut self, is_gone: impl Fn(&Version) -> bool) {
         let gone = self.versions.iter().filter(|version| is_gone(version));
         self.gone = self.gone.max(gone.map(Version::stamp).max());

@@ -134,6 +134,10 @@ fn known(core: &Core, told: &mut Book, peer: NodeId, hearsay: Hearsay) -> Vec<Kn
                 replica.is_serving,
             ));
         }
+        let once = replica.other(peer).and_then(|other| other.once.clone());
+        if let Some(once) = once.filter(|_| is_full) {
+            all.push(say(peer, Incarnation(0), once, false));
+        }
         let others = replica.others().filter(|(node, _)| *node != peer);
         all.extend(others.filter_map(|(node, other)| {
             let position = match hearsay {
@@ -164,7 +168,8 @@ fn changed(before: &Position, now: &Position) -> Position {
 /// Takes in what a peer knows. Returns the partitions here of which a replica has got further.
 ///
 /// What a replica says of *this node* decides whether the disk here is what it was. More of an earlier life than is
-/// here: the disk is an old copy, for an own log is durable here before anything is answered or leaves the region.
+/// here, or more than what an earlier life of this node had told that it holds: the disk is an old copy, or lost
+/// what it had passed on before it was durable; either way it is fenced until it has caught up.
 /// More of this very life than was ever stamped is impossible: dots are never used twice, so somebody errs, and
 /// not we; such a word is not taken in.
 pub(super) fn on_known(
@@ -181,7 +186,14 @@ pub(super) fn on_known(
         let Some(replica) = core.replicas.get_mut(&known.partition) else {
             continue;
         };
-        if known.node == me || !replica.is_replica(known.node) {
+        if known.node == me {
+            let is_old = known.incarnation < actor.incarnation && replica.is_replica(from);
+            if is_old && replica.remind(from, &known.position) {
+                fenced.push(known.partition);
+            }
+            continue;
+        }
+        if !replica.is_replica(known.node) {
             continue;
         }
         if known.position.reach(actor).complete > replica.staged(actor) {

@@ -74,7 +74,8 @@ pub struct Mark {
 pub struct Known {
     /// The replica.
     pub node: NodeId,
-    /// Its incarnation; knowledge of an older one is worthless.
+    /// Its incarnation; knowledge of an older one is worthless, but to the node itself: what it once had and lacks
+    /// now is told it under incarnation 0.
     pub incarnation: Incarnation,
     /// The partition.
     pub partition: PartitionId,

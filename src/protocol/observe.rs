@@ -70,10 +70,13 @@ pub(super) fn confirmations(write: &Write) -> Vec<Selection> {
         | WriteOp::Put(_)
         | WriteOp::Delete
         | WriteOp::PutSibling { .. }
-        | WriteOp::DeleteSiblings { .. }
+        | WriteOp::DeleteSiblings { seen: None }
         | WriteOp::Reset { .. }
         | WriteOp::Members { .. }
         | WriteOp::Clear { .. } => {}
+        WriteOp::DeleteSiblings { seen: Some(_) } => {
+            selections.push(Selection::Rows(vec![write.key.clone()]));
+        }
     }
     selections
 }

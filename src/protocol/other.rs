@@ -28,6 +28,9 @@ pub(super) struct Other {
     is_serving: bool,
     /// Whether it has told all of it itself, in this life of both.
     pub(super) has_spoken: bool,
+    /// What it had on its disk in earlier lives, if it has not got all of that now: its disk is an old copy, and it
+    /// must be told.
+    pub(super) once: Option<Position>,
 }
 
 impl Other {
@@ -39,9 +42,20 @@ impl Other {
             snapshot: Position::default(),
             is_serving: known.is_serving,
             has_spoken: false,
+            once: None,
         };
         other.hear(known, told);
         other
+    }
+
+    /// The next life of a replica, which should have all that it had in this one.
+    pub(super) fn reborn(&self, known: &Known, told: Told) -> Self {
+        let mut once = self.once.clone().unwrap_or_default();
+        once.join(&self.position);
+        Self {
+            once: Some(once),
+            ..Self::new(known, told)
+        }
     }
 
     /// Takes in a word about it, its own or another's.
@@ -57,6 +71,9 @@ impl Other {
         self.hear(known, told);
         self.is_serving = known.is_serving;
         self.has_spoken |= told == Told::All;
+        if told == Told::All {
+            self.once.take_if(|once| !lacks(&self.position, once));
+        }
     }
 
     /// What it said, or what others say that it said.
@@ -64,8 +81,15 @@ impl Other {
         self.is_serving
     }
 
-    /// Whether it may be counted on: it said so, after it had told all that it has.
+    /// Whether it may be counted on: it said so, after it had told all that it has, and that is what it once had.
     pub(super) fn is_serving(&self) -> bool {
-        self.is_serving && self.has_spoken
+        self.is_serving && self.has_spoken && self.once.is_none()
     }
+}
+
+/// Whether a position lacks anything of another one.
+pub(super) fn lacks(mine: &Position, other: &Position) -> bool {
+    let mut retired = other.retired.iter();
+    !mine.includes(other)
+        || retired.any(|(node, upto)| mine.retired.get(node).is_none_or(|mine| mine < upto))
 }

@@ -8,7 +8,7 @@ use crate::model::{
 };
 
 use super::message::Known;
-use super::other::{Other, Told};
+use super::other::{Other, Told, lacks};
 use super::retire::Noted;
 
 /// A watermark that came, and when.
@@ -276,7 +276,11 @@ impl Replica {
         let node = known.node;
         let old = self.others.get(&node).map(|other| other.incarnation);
         if old != Some(known.incarnation) {
-            self.others.insert(node, Other::new(known, told));
+            let other = match self.others.get(&node) {
+                Some(old) if old.incarnation < known.incarnation => old.reborn(known, told),
+                Some(_) | None => Other::new(known, told),
+            };
+            self.others.insert(node, other);
             self.targets.remove(&node);
         }
         if let Some(other) = self.others.get_mut(&node) {
@@ -294,7 +298,11 @@ impl Replica {
         match self.others.get_mut(&known.node) {
             Some(other) if other.incarnation == known.incarnation => other.hear(known, told),
             Some(other) if other.incarnation > known.incarnation => {}
-            Some(_) | None => {
+            Some(old) => {
+                let reborn = old.reborn(known, told);
+                self.others.insert(known.node, reborn);
+            }
+            None => {
                 self.others.insert(known.node, Other::new(known, told));
             }
         }
@@ -321,6 +329,15 @@ impl Replica {
             }
         }
         has_served
+    }
+
+    /// A peer remembers what this node once had on its disk. Says whether the replica served, though it lacks some.
+    pub(super) fn remind(&mut self, peer: NodeId, once: &Position) -> bool {
+        if !lacks(&self.position, once) {
+            return false;
+        }
+        self.targets.entry(peer).or_default().join(once);
+        self.fence(peer)
     }
 
     /// The store has noted that this partition serves.
@@ -356,10 +373,6 @@ impl Replica {
     /// lost only what it had passed on before its own disk had it, and never vouched for; a region must not wait
     /// for a third replica then. If it is an old copy, whoever holds more fences it again by speaking.
     pub(super) fn has_caught_up(&self) -> bool {
-        let has_retired = |(node, upto): (&NodeId, &Incarnation)| {
-            let mine = self.position.retired.get(node);
-            mine.is_some_and(|mine| mine >= upto)
-        };
         let heard = self
             .neighbours
             .iter()
@@ -369,9 +382,7 @@ impl Replica {
             Past::Served => self.neighbours.len().div_ceil(2),
         };
         heard.count() >= wanted
-            && self.targets.values().all(|target| {
-                self.position.includes(target) && target.retired.iter().all(has_retired)
-            })
+            && !(self.targets.values()).any(|target| lacks(&self.position, target))
     }
 
     /// Up to where an actor's log is complete on a quorum of this region's replicas, this one included.

@@ -79,7 +79,7 @@ fn replica_in(position: Position, regions: &[(RegionId, Vec<NodeId>)]) -> Replic
         position,
         trimmed: BTreeMap::new(),
         is_serving: true,
-        has_served: true,
+        has_served: false,
     };
     Replica::new(state, NodeId(1), RegionId(1), regions)
 }

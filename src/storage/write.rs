@@ -160,10 +160,8 @@ impl<E: Engine> Door<E> {
         let mut row = self.siblings(plan.partition, old.as_ref())?;
         let before = row.versions().len();
         let stamp = self.plan_stamp(plan, old.as_ref().map(|old| &old.row))?;
-        row.put(
-            plan.version(stamp, value),
-            &self.own_known(plan.partition, seen),
-        );
+        let seen = self.relevant(plan.partition, &row, seen);
+        row.put(plan.version(stamp, value), &seen);
         let after = row.versions().len();
         if after > self.limits.siblings_max && after > before {
             return Err(Denial::Siblings.into());
@@ -182,7 +180,7 @@ impl<E: Engine> Door<E> {
         let old = self.load(&key)?;
         let mut row = self.siblings(plan.partition, old.as_ref())?;
         let seen = match seen {
-            Some(seen) => self.own_known(plan.partition, seen.clone()),
+            Some(seen) => self.relevant(plan.partition, &row, seen.clone()),
             None => row.context(),
         };
         // What the writer saw may not have come here yet: then the delete must be here before it.
@@ -216,6 +214,15 @@ impl<E: Engine> Door<E> {
                 Ok(row)
             }
             Some(_) => Err(OTHER_KIND),
+        }
+    }
+
+    /// What of a client's context is remembered in a row.
+    fn relevant(&self, partition: PartitionId, row: &Siblings, seen: Context) -> Context {
+        let seen = self.own_known(partition, seen);
+        match self.partitions.get(&partition) {
+            Some(known) => row.relevant(&seen, &known.collected),
+            None => seen,
         }
     }
 

@@ -184,6 +184,8 @@ fn siblings_of_actors_that_are_gone_leave_the_context() {
         scene.start(0);
         scene.until_quiet();
     }
+    // Until all have told all, twice, that they have everything.
+    scene.run_for(60_000_000);
     let (_, context) = scene.siblings(1, &key);
     scene.write(1, &key, put_sibling("last", Some(&context)));
     scene.until_quiet();
