@@ -109,6 +109,10 @@ impl<E: Engine> Door<E> {
         if row.stamp().dot == Dot::NONE {
             return Err("the row names no change");
         }
+        // Timestamps are bounded by clocks, and so a cut is: a clock that is far ahead must not let everything expire.
+        if matches!(row, Row::Expiry(expiry) if expiry.upto.0 > expiry.stamp.timestamp.micros) {
+            return Err("the cut of expiry lies ahead of its own timestamp");
+        }
         if row.size() > VALUE_BYTES_MAX * 64 {
             return Err("the value is too long");
         }

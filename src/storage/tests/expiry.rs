@@ -136,3 +136,22 @@ fn without_expiry_nothing_is_noted() {
     assert_eq!(door.batch_sequence(), before, "nothing was committed");
     assert_eq!(count(&door, Space::Meta, b"X"), 0);
 }
+
+#[test]
+fn a_cut_ahead_of_its_own_timestamp_is_refused() {
+    let mut door = fresh(1);
+    let mut other = fresh(2);
+    apply(&mut other, brief("k", 1));
+    let mut item = expire(&mut other, 100).remove(0);
+    let Row::Expiry(expiry) = &mut item.row else {
+        panic!("no cut");
+    };
+    expiry.upto = Wall(expiry.stamp.timestamp.micros + 1);
+    let repair = Change::Repair {
+        key: item.key,
+        row: item.row,
+    };
+    let effect = apply(&mut door, repair);
+    assert!(matches!(effect, Effect::Refused { .. }), "{effect:?}");
+    assert_eq!(door.cut(partition()), Wall(0));
+}
