@@ -95,7 +95,7 @@ impl<E: Engine> Door<E> {
             let has_changed = old.is_none_or(|old| old.row != new.row);
             self.store(partition, key, old, Some(new))?;
             if let Some(row) = speaks.filter(|_| has_changed) {
-                self.follow(partition, key, &row)?;
+                self.follow(partition, key, old.as_ref().map(|old| &old.row), &row)?;
             }
         }
         Ok(met)

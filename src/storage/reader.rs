@@ -2,19 +2,21 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use crate::digest::{Tree, leaf_of, row_hash};
+use crate::digest::{Tree, leaf_of};
 use crate::model::{
     Answer, DIGEST_LEAVES, DigestNode, LogItem, LogPage, LogQuery, PartitionId, Position, Row,
     RowKey, Wanted,
 };
 
 use super::Error;
+use super::clear::Clears;
 use super::engine::{Snapshot, Space};
 use super::form::{self, NameForm, StoredRow};
 use super::keys::{self, Span};
 use super::load::{for_each, load_tree};
 use super::partition::{Marks, Partition};
 use super::published::Shared;
+use super::rows::share;
 use super::select::load_seen;
 
 /// Log entries whose rows are looked up for one page, also if few of them are still there.
@@ -160,12 +162,12 @@ impl<S: Snapshot> Reader<S> {
     fn compute_tree(&self, snapshot: &S, partition: PartitionId) -> Result<Tree, Error> {
         let mut tree = Tree::new();
         let span = keys::partition_rows(partition, self.partition_count);
+        let mut clears = Clears::default();
         for_each(snapshot, Space::Rows, &span, |key, value| {
             let (key, stored) = form::open_named_row(key, value)?;
-            tree.add(
-                leaf_of(&key, self.partition_count),
-                row_hash(&key, &stored.row),
-            );
+            let cleared = clears.over(snapshot, &key)?;
+            let leaf = leaf_of(&key, self.partition_count);
+            tree.add(leaf, share(&key, &stored.row, cleared));
             Ok(())
         })?;
         Ok(tree)
@@ -278,7 +280,22 @@ impl<S: Snapshot> Reader<S> {
         let rows_max = rows_max.clamp(1, ROWS_MAX);
         let mut rows = Vec::new();
         let mut more = false;
-        visit_rows(&snapshot, &span, after, |key, stored| {
+        let mut clears = Clears::default();
+        let mut outcome = Ok(());
+        visit_rows(&snapshot, &span, after, |key, mut stored| {
+            match clears.over(&snapshot, &key) {
+                Ok(Some(cleared)) => {
+                    stored.row.clear(cleared);
+                    if stored.row.is_cleared_by(cleared) {
+                        return ControlFlow::Continue(());
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    outcome = Err(error);
+                    return ControlFlow::Break(());
+                }
+            }
             if rows.len() == rows_max {
                 more = true;
                 return ControlFlow::Break(());
@@ -286,6 +303,7 @@ impl<S: Snapshot> Reader<S> {
             rows.push((key, stored.row.summary()));
             ControlFlow::Continue(())
         })?;
+        outcome?;
         Ok(Answer::Leaf {
             position,
             rows,

@@ -335,7 +335,7 @@ impl<E: Engine> Door<E> {
                 }
                 marks.reach.applied = n;
             });
-            self.follow(partition, &key, &row)?;
+            self.follow(partition, &key, old.as_ref().map(|old| &old.row), &row)?;
             items.push(LogItem { n, key, row });
         }
         if !items.is_empty() {
@@ -349,10 +349,15 @@ impl<E: Engine> Door<E> {
         &mut self,
         partition: PartitionId,
         key: &RowKey,
+        before: Option<&Row>,
         row: &Row,
     ) -> Result<(), Error> {
+        let before = match before {
+            Some(Row::Clear(before)) => Some(&before.cleared),
+            Some(_) | None => None,
+        };
         match row {
-            Row::Clear(clear) => self.begin_sweep(partition, key, &clear.cleared),
+            Row::Clear(clear) => self.begin_sweep(partition, key, before, &clear.cleared),
             Row::Expiry(expiry) => self.apply_cut(partition, expiry.upto),
             Row::Register(_)
             | Row::Siblings(_)

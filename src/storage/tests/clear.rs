@@ -87,11 +87,18 @@ fn many_members_are_cleared_by_one_entry_and_swept_by_and_by() {
     apply(&mut a, repair);
     assert_eq!(members(&a, "s"), [bytes("m01999")]);
 
-    // A replica that has swept and one that has not end alike.
+    // A replica that has swept and one that has not are alike, for those who compare.
     feed(&a, &mut b);
     assert_eq!(size(&b), 1);
     sweep(&mut a);
-    assert_ne!(roots(&a), roots(&b));
+    assert_ne!(
+        count(&a, Space::Rows, b""),
+        count(&b, Space::Rows, b""),
+        "one has not swept yet"
+    );
+    assert_eq!(roots(&a), roots(&b));
+    check_store(&a);
+    check_store(&b);
     sweep(&mut b);
     assert_eq!(roots(&a), roots(&b));
     for door in [&mut a, &mut b] {
@@ -108,7 +115,7 @@ fn many_members_are_cleared_by_one_entry_and_swept_by_and_by() {
 fn a_sweep_goes_on_after_a_crash_and_a_clear_stays_until_it_is_done() {
     let disk = MemoryDisk::new();
     let (mut door, _) = open(&disk, 1);
-    for first in 0..10 {
+    for first in 0..42 {
         change(&mut door, "s", add(first * 500..(first + 1) * 500));
     }
     change(&mut door, "s", clear(Collection::Set));
@@ -121,7 +128,7 @@ fn a_sweep_goes_on_after_a_crash_and_a_clear_stays_until_it_is_done() {
         .iter()
         .map(|(actor, reach)| (*actor, reach.complete))
         .collect();
-    for left in [4001, 2001, 1] {
+    for left in [20_001, 10_001, 1] {
         assert_eq!(count(&door, Space::Rows, b""), left);
         assert_eq!(size(&door), 0);
         collect(&mut door, &floor);
