@@ -106,8 +106,7 @@ impl<E: Engine> Door<E> {
             WriteOp::Put(value) => self.plan_register(plan, Some(value.clone())),
             WriteOp::Delete => self.plan_register(plan, None),
             WriteOp::PutSibling { value, seen } => {
-                let seen = seen.clone().unwrap_or_default();
-                self.plan_sibling(plan, value.clone(), seen)
+                self.plan_sibling(plan, value.clone(), seen.as_ref())
             }
             WriteOp::DeleteSiblings { seen } => self.plan_delete_siblings(plan, seen.as_ref()),
             WriteOp::Add { place, delta, id } => self.plan_add(plan, place, *delta, *id),
@@ -153,11 +152,17 @@ impl<E: Engine> Door<E> {
         &mut self,
         plan: &mut Plan<'_>,
         value: bytes::Bytes,
-        seen: Context,
+        seen: Option<&Context>,
     ) -> Result<(), Stop> {
         let key = plan.write.key.clone();
         let old = self.load(&key)?;
         let mut row = self.siblings(plan.partition, old.as_ref())?;
+        // A condition that holds says what its writer has seen: all that is here.
+        let seen = match seen {
+            Some(seen) => seen.clone(),
+            None if plan.write.condition.is_some() => row.context(),
+            None => Context::default(),
+        };
         let before = row.versions().len();
         let stamp = self.plan_stamp(plan, old.as_ref().map(|old| &old.row))?;
         let seen = self.relevant(plan.partition, &row, seen);

@@ -320,6 +320,23 @@ fn a_condition_is_looked_at_in_the_same_moment() {
 }
 
 #[test]
+fn a_condition_that_holds_replaces_the_siblings_that_it_stands_for() {
+    let mut door = fresh(1);
+    let put_if = |value: &str, condition| {
+        Change::Write(Write {
+            condition: Some(condition),
+            ..Write::new(key("k"), sibling(value, None))
+        })
+    };
+    written(apply(&mut door, put_if("1", Condition::Absent)));
+    let state = row(&door, "k").unwrap().summary().state;
+    written(apply(&mut door, put_if("2", Condition::State(state))));
+    let versions = siblings(&door, "k").versions().to_vec();
+    assert_eq!(versions.len(), 1, "{versions:?}");
+    assert_eq!(versions[0].value, Some(bytes("2")));
+}
+
+#[test]
 fn a_session_too_far_ahead_is_denied_and_a_stamp_again_is_not() {
     let mut door = fresh(1);
     let mut session = Session::default();
