@@ -117,7 +117,7 @@ pub(super) fn selected(id: u64, whole: bool, answer: Answer) -> Message {
         return Message::CannotRead { id };
     };
     let size = rows.iter().map(|(key, row)| key.size() + row.size());
-    if size.sum::<usize>() > SELECTED_BYTES_MAX {
+    if whole && size.sum::<usize>() > SELECTED_BYTES_MAX {
         return Message::CannotRead { id };
     }
     let side = Side::new(position, rows, next.clone());

@@ -162,7 +162,7 @@ pub(super) fn has_session(core: &Core, replica: &Replica, session: &Session) -> 
 }
 
 /// Whether all that a node did in a partition up to a time is here: by the watermark of its present life, and of its
-/// earlier ones all that it has itself.
+/// earlier ones all that anybody has, for a crash may have left the node itself with less.
 fn has_all_of(core: &Core, replica: &Replica, node: NodeId, micros: u64) -> bool {
     if node == core.me || micros == 0 {
         return true;
@@ -176,12 +176,14 @@ fn has_all_of(core: &Core, replica: &Replica, node: NodeId, micros: u64) -> bool
     let is_here = replica
         .mark(actor)
         .is_some_and(|mark| mark.micros >= micros);
-    let mut earlier = other
-        .position
-        .reaches
-        .iter()
-        .filter(|(actor, _)| actor.node == node && actor.incarnation < incarnation);
-    is_here
-        && other.incarnation == incarnation
-        && earlier.all(|(actor, reach)| replica.position.reach(*actor).complete >= reach.complete)
+    let is_earlier = |actor: &Actor| actor.node == node && actor.incarnation < incarnation;
+    let has_earlier = replica.others().all(|(_, known)| {
+        let mut earlier = known
+            .position
+            .reaches
+            .iter()
+            .filter(|(actor, _)| is_earlier(actor));
+        earlier.all(|(actor, reach)| replica.position.reach(*actor).complete >= reach.complete)
+    });
+    is_here && other.incarnation == incarnation && other.once.is_none() && has_earlier
 }

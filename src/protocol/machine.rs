@@ -465,6 +465,10 @@ impl Machine {
             beat.heard,
         );
         let Some(heard) = heard else { return };
+        if let Some(peer) = self.core.peers.get_mut(from) {
+            let micros = |wall: u64| i64::try_from(wall).unwrap_or(i64::MAX);
+            peer.ahead = micros(beat.micros).saturating_sub(micros(now.wall.0));
+        }
         self.has_moved = true;
         if heard.is_reborn {
             self.sender.on_peer_lost(from);

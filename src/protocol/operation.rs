@@ -1,8 +1,8 @@
 //! An operation of a client, or of a peer that passed it on: refusals first, then who carries it out, and when.
 
 use crate::model::{
-    Behind, Denial, Gate, Level, Limits, NodeId, PartitionId, Query, Selection, Time, Wall, Write,
-    WriteOp,
+    Actor, Behind, Context, Denial, Gate, Level, Limits, NodeId, PartitionId, Query, Selection,
+    Time, Wall, Write, WriteOp,
 };
 use crate::placement::{Keyspace, MergePolicy};
 
@@ -14,6 +14,7 @@ use super::list::ListRequest;
 use super::machine::Machine;
 use super::message::{Operation, Outcome, Refusal, Request, Unavailable};
 use super::read::ReadRequest;
+use super::replica::Replica;
 use super::select::{Asker, SelectRequest};
 use super::step::{Now, Output};
 use super::wait::WaitRequest;
@@ -325,6 +326,33 @@ fn first_in_line(core: &Core, partition: PartitionId) -> Option<NodeId> {
     line.copied().find(|node| core.is_serving(replica, *node))
 }
 
+/// Changes of one actor that a client may have seen in another region before this node has heard of them.
+const CONTEXT_AHEAD: u64 = 4096;
+/// Lives of nodes that it may have seen so.
+const CONTEXT_NEWS: usize = 8;
+
+/// A client's context without what nobody can have seen: nodes that do not hold the partition, and numbers far beyond
+/// what any replica is known to have. A little beyond is news that has not come here yet. A forged context would
+/// otherwise cover writes that are still to come, and make them vanish.
+fn bound_context(replica: &Replica, seen: &mut Context) {
+    let most = |actor: Actor| {
+        let others = replica
+            .others()
+            .map(|(_, other)| other.position.reach(actor).applied);
+        others.chain([replica.staged(actor)]).max().unwrap_or(0)
+    };
+    seen.retired.clear();
+    seen.seen.retain(|actor, _| replica.is_replica(actor.node));
+    for (actor, n) in &mut seen.seen {
+        *n = (*n).min(most(*actor).saturating_add(CONTEXT_AHEAD));
+    }
+    let mut news = 0;
+    seen.seen.retain(|actor, _| {
+        news += usize::from(most(*actor) == 0);
+        most(*actor) > 0 || news <= CONTEXT_NEWS
+    });
+}
+
 /// A write with what its session and its keyspace add to it.
 fn prepared(wall: Wall, core: &Core, mut write: Write, gate: Gate) -> Result<Write, Denial> {
     let ahead = u64::try_from(core.limits.max_offset.as_micros()).unwrap_or(u64::MAX);
@@ -333,6 +361,17 @@ fn prepared(wall: Wall, core: &Core, mut write: Write, gate: Gate) -> Result<Wri
     }
     if !gate.session.is_empty() {
         write.after = Some(Box::new(gate.session));
+    }
+    let partition = core.partition(&write.key);
+    if let (
+        WriteOp::PutSibling {
+            seen: Some(seen), ..
+        }
+        | WriteOp::DeleteSiblings { seen: Some(seen) },
+        Some(replica),
+    ) = (&mut write.op, core.replicas.get(&partition))
+    {
+        bound_context(replica, seen);
     }
     let space = core.placement.keyspace(write.key.keyspace);
     let lives = match &write.op {

@@ -30,6 +30,8 @@ pub(super) struct Peer {
     /// Its last sequence number.
     pub(super) heard: u64,
     heard_at: Option<Time>,
+    /// How far its clock was ahead of ours when it was last heard, in microseconds; its way here makes it less.
+    pub(super) ahead: i64,
     /// When the newest of our heartbeats that it echoed was sent.
     echoed_at: Option<Time>,
     sequence: u64,
@@ -54,6 +56,7 @@ impl Peer {
             incarnation: None,
             heard: 0,
             heard_at: None,
+            ahead: 0,
             echoed_at: None,
             sequence: 0,
             sent: VecDeque::new(),
@@ -115,6 +118,15 @@ impl Peers {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
         self.map.iter().map(|(node, peer)| (*node, peer))
+    }
+
+    /// How far the clock in the middle of all that are up is ahead of ours, in microseconds, ours counted. A few wrong
+    /// clocks do not move it.
+    pub(super) fn middle_clock(&self) -> i64 {
+        let up = self.map.values().filter(|peer| peer.is_up);
+        let mut ahead: Vec<i64> = up.map(|peer| peer.ahead).chain([0]).collect();
+        ahead.sort_unstable();
+        ahead.get(ahead.len() / 2).copied().unwrap_or(0)
     }
 
     pub(super) fn is_up(&self, node: NodeId) -> bool {

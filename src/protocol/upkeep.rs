@@ -102,11 +102,13 @@ fn trims(me: Actor, replica: &Replica) -> Vec<Change> {
 }
 
 /// Moves the cut of expiry on, where it falls to this node: one replica does it in normal operation, and any number
-/// of them may. Behind the clock by so much that what has expired has done so by every clock.
+/// of them may. Behind the clock by so much that what has expired has done so by every clock; and behind the clock in
+/// the middle of all, for values that are taken away by a clock that is far ahead do not come back.
 fn expiries(now: Now, core: &Core) -> Vec<Change> {
     let behind: Duration = core.limits.max_offset * 2;
     let micros = u64::try_from(behind.as_micros()).unwrap_or(u64::MAX);
-    let cut = Wall(now.wall.0.saturating_sub(micros));
+    let ahead = core.peers.middle_clock().min(0).unsigned_abs();
+    let cut = Wall(now.wall.0.saturating_sub(micros).saturating_sub(ahead));
     let first = |replica: &Replica| {
         let mut nodes = replica.nodes();
         nodes.find(|node| core.is_serving(replica, *node))

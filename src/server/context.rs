@@ -3,7 +3,8 @@
 //!
 //! The sent form is base64url without padding of 8 bytes of check over keyspace, key and the rest, a version byte,
 //! and the context. The check tells another key's token, or a broken one, from a good one; it is no seal: a
-//! forged context can at worst replace values of its own key, which a client may do anyway.
+//! forged context can replace values of its own key, which a client may do anyway; what it claims of changes that nobody
+//! can have seen is cut off by the coordinator.
 
 use axum::http::HeaderValue;
 use base64::Engine;

@@ -14,6 +14,10 @@ use super::{Door, Error};
 /// Actors that a client's context may name: more than a row that this cluster wrote ever has.
 const CONTEXT_MAX: usize = 4096;
 
+/// Bytes of a row to which a client may add a sibling. Regions that write at once may each come so far before they
+/// merge, and a row goes in one message.
+const SIBLINGS_BYTES_MAX: usize = 2 << 20;
+
 /// Why nothing was staged.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -168,10 +172,11 @@ impl<E: Engine> Door<E> {
         let seen = self.relevant(plan.partition, &row, seen);
         row.put(plan.version(stamp, value), &seen);
         let after = row.versions().len();
-        if after > self.limits.siblings_max && after > before {
+        let row = Row::Siblings(row);
+        let is_full = after > self.limits.siblings_max || row.size() > SIBLINGS_BYTES_MAX;
+        if is_full && after > before && before > 0 {
             return Err(Denial::Siblings.into());
         }
-        let row = Row::Siblings(row);
         plan.rows.push(Own { key, old, row });
         Ok(())
     }
