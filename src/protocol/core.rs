@@ -1,7 +1,7 @@
 //! What all conversations of the machine share: who we are, whom we hear, what we hold, and the names of
 //! what was given to the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{
@@ -171,6 +171,8 @@ pub(super) struct Core {
     pub(super) vouched: u64,
     /// Own writes that the door has not decided on yet; each will be stamped above this time.
     pub(super) at_door: BTreeMap<Ticket, u64>,
+    /// Peers' repairs under way of which a row could not be merged.
+    pub(super) spoilt: BTreeSet<(NodeId, u64)>,
     /// Versions of this node that lost to concurrent ones, by the region of the winner.
     pub(super) lost: BTreeMap<RegionId, u64>,
     next_id: u64,
@@ -206,6 +208,7 @@ impl Core {
             wall: now.wall,
             vouched: 0,
             at_door: BTreeMap::new(),
+            spoilt: BTreeSet::new(),
             lost: BTreeMap::new(),
             // Ids go on rising over restarts, so that a peer can tell a repeated question from a new one.
             next_id: now.wall.0,

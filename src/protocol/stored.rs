@@ -82,8 +82,14 @@ impl Machine {
                 id,
                 lane,
                 is_last,
-            } if is_applied && is_last => {
-                send(outputs, peer, lane, Message::Repaired { id, is_kept });
+            } => {
+                if !is_applied {
+                    core.spoilt.insert((peer, id));
+                }
+                // All of them, not only the last, must be on disk for the peer to count this replica.
+                if is_last && !core.spoilt.remove(&(peer, id)) {
+                    send(outputs, peer, lane, Message::Repaired { id, is_kept });
+                }
             }
             Purpose::Mend(partition) if is_applied => {
                 self.reconciler.on_mended(now, core, partition, outputs);
@@ -130,7 +136,6 @@ impl Machine {
             | Purpose::Raise(..)
             | Purpose::Serve(_)
             | Purpose::Retire(..)
-            | Purpose::PeerRepair { .. }
             | Purpose::Read(_)
             | Purpose::Select(_)
             | Purpose::SelectRepair(_)
