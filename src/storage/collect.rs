@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Actor, Context, Dot, Effect, Part, PartitionId, Row, RowKey, once_prefix};
+use crate::model::{
+    Actor, Context, Dot, Effect, Part, PartitionId, Row, RowKey, Wall, once_prefix,
+};
 
 use super::engine::{Engine, Space};
 use super::form::{self, NameForm};
@@ -18,8 +20,13 @@ impl<E: Engine> Door<E> {
     /// Retired actors are not in the floor. All that they did is everywhere, but what others wrote beside it may
     /// still be on its way: so they count only if they were retired when something was collected before, since
     /// a floor takes two rounds of telling.
+    ///
+    /// A tombstone that lies ahead of what the clock may follow stays until its time has come. When it goes, only
+    /// the clock knows that what is written next must be above it: below it, that would lose to the same tombstone
+    /// where that is not collected yet.
     pub(super) fn collect(
         &mut self,
+        wall: Wall,
         partition: PartitionId,
         floor: &BTreeMap<Actor, u64>,
     ) -> Result<Effect, Error> {
@@ -48,7 +55,7 @@ impl<E: Engine> Door<E> {
             let graves = self.list(Space::Meta, &span, left)?;
             left = left.saturating_sub(graves.len());
             for (stored, value) in graves {
-                self.open_grave(partition, &upto, stored, &value)?;
+                self.open_grave(wall, partition, &upto, stored, &value)?;
             }
             if left == 0 {
                 break;
@@ -59,6 +66,7 @@ impl<E: Engine> Door<E> {
 
     fn open_grave(
         &mut self,
+        wall: Wall,
         partition: PartitionId,
         floor: &Context,
         stored: Vec<u8>,
@@ -69,10 +77,15 @@ impl<E: Engine> Door<E> {
         let dot = keys::parse_dot(&stored);
         let old = self.load(&key)?;
         match old.filter(|old| old.row.is_tombstone() && Some(old.row.stamp().dot) == dot) {
-            Some(old) if self.may_go(partition, floor, &key, &old.row)? => {
-                self.remove(partition, &key, &old)
+            Some(old) => {
+                let timestamp = old.row.stamp().timestamp;
+                if self.may_go(partition, floor, &key, &old.row)?
+                    && self.clock.observe(wall, timestamp).is_ok()
+                {
+                    self.remove(partition, &key, &old)?;
+                }
+                Ok(())
             }
-            Some(_) => Ok(()),
             None => {
                 self.staged.remove(Space::Meta, stored);
                 Ok(())

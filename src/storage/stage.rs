@@ -50,7 +50,7 @@ impl<E: Engine> Door<E> {
                 actor,
                 to,
             } => self.trim(*partition, *actor, *to),
-            Change::Collect { partition, floor } => self.collect(*partition, floor),
+            Change::Collect { partition, floor } => self.collect(wall, *partition, floor),
             Change::Retire {
                 partition,
                 node,

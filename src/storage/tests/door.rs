@@ -409,6 +409,38 @@ fn a_tombstone_is_kept_while_it_is_not_covered_or_was_written_over() {
 }
 
 #[test]
+fn what_is_written_after_a_collected_tombstone_is_above_it() {
+    let mut door = fresh(1);
+    let partition = key("k").partition(super::COUNT);
+    let above = Timestamp {
+        micros: WALL.0 + 10_000_000,
+        logical: u32::MAX,
+    };
+    let ahead = |op| {
+        Change::Write(Write {
+            above,
+            ..Write::new(key("k"), op)
+        })
+    };
+    apply(&mut door, ahead(WriteOp::Put(Bytes::from("one"))));
+    let tombstone = written(apply(&mut door, ahead(WriteOp::Delete))).row;
+    let collect = Change::Collect {
+        partition,
+        floor: BTreeMap::from([(door.actor, 2)]),
+    };
+    apply(&mut door, collect.clone());
+    assert_eq!(row(&door, "k"), Some(tombstone.clone()), "not in its time");
+
+    let then = Wall(above.micros);
+    door.stage(then, &[collect]).unwrap();
+    door.commit().unwrap();
+    assert_eq!(row(&door, "k"), None);
+    let again = written(apply(&mut door, ahead(WriteOp::Put(Bytes::from("two"))))).row;
+    assert!(tombstone.stamp().timestamp < again.stamp().timestamp);
+    check_store(&door);
+}
+
+#[test]
 fn forget_removes_only_the_version_it_names() {
     let mut door = fresh(1);
     let first = written(apply(&mut door, put("k", "1")));
