@@ -62,8 +62,9 @@ impl ConflictsArgs {
     }
 
     async fn list(&self, out: &mut dyn Write, client: &Client) -> Result<Verdict, Failure> {
-        let mut rows = Vec::new();
+        let (mut rows, mut count) = (Vec::new(), 0_u64);
         self.each(client, |entry| {
+            count += 1;
             if self.json {
                 writeln!(out, "{}", json!(entry))?;
             } else {
@@ -83,6 +84,13 @@ impl ConflictsArgs {
                 "kept until",
             ];
             table::write(out, &headers, rows)?;
+        }
+        if count == 0 {
+            let keyspace = &self.keyspace;
+            let words = format!(
+                "no conflicts are kept in `{keyspace}` (they are only counted where conflicts_kept_s is not set)"
+            );
+            writeln!(std::io::stderr(), "{words}")?;
         }
         Ok(Verdict::Good)
     }

@@ -97,7 +97,8 @@ impl Spot {
     }
 }
 
-/// Says what a write came to: as JSON, or nothing but what its writer must know.
+/// Says what a write came to: as JSON, or nothing but what its writer must know. A condition that held while
+/// another coordinator was writing is not a plain yes.
 pub(super) fn write_stamp(
     out: &mut dyn Write,
     as_json: bool,
@@ -106,10 +107,35 @@ pub(super) fn write_stamp(
 ) -> Result<Verdict, Failure> {
     if as_json {
         writeln!(out, "{}", json!(stamp))?;
-    } else if stamp.condition.as_deref() == Some("merged") {
-        let words = "merged: the condition held, and another write was made at the same time";
-        writeln!(std::io::stderr(), "{words}")?;
     }
     session.tell(stamp.session.as_ref())?;
+    if stamp.condition.as_deref() == Some("merged") {
+        let words = "merged: another coordinator was writing; read again before you rely on it";
+        writeln!(std::io::stderr(), "{words}")?;
+        return Ok(Verdict::Bad);
+    }
     Ok(Verdict::Good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_was_merged_is_no_plain_yes() {
+        for (condition, verdict) in [
+            (None, Verdict::Good),
+            (Some("serialized"), Verdict::Good),
+            (Some("merged"), Verdict::Bad),
+        ] {
+            for as_json in [false, true] {
+                let stamp = Stamp {
+                    condition: condition.map(str::to_owned),
+                    ..Stamp::default()
+                };
+                let told = write_stamp(&mut Vec::new(), as_json, &stamp, &SessionArgs::default());
+                assert_eq!(told.unwrap(), verdict, "{condition:?}");
+            }
+        }
+    }
 }

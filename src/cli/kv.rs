@@ -62,6 +62,9 @@ pub struct Conditions {
 ///
 /// In a keyspace of siblings a write stands beside what is there, unless it brings the context of a read:
 /// then it replaces what that read had seen.
+///
+/// With a condition, the exit code is 1 if it does not hold. It is 1 too, and the error stream says `merged`, if
+/// the write was done while another coordinator was writing the key: read again before you rely on it.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -102,6 +105,9 @@ pub struct PutArgs {
 ///
 /// In a keyspace of siblings it deletes what the context's read had seen; without a context, what the node
 /// sees.
+///
+/// With a condition, the exit code is 1 if it does not hold. It is 1 too, and the error stream says `merged`, if
+/// the delete was done while another coordinator was writing the key: read again before you rely on it.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

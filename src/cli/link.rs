@@ -1,5 +1,6 @@
 //! `sterna link`: cut, heal and shape the links between the regions of a dev cluster.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use clap::{Args, Subcommand};
@@ -73,6 +74,7 @@ impl LinkArgs {
         let client = self.connect.client()?;
         let links = links(&client).await?;
         if let Some((pairs, change)) = self.deed.changes(&links)? {
+            refuse_strangers(&pairs, &links)?;
             for (a, b) in pairs {
                 client.change_link(&a, &b, change).await?;
             }
@@ -162,6 +164,28 @@ impl LinkDeed {
     }
 }
 
+/// Refuses names that are no region's, before any link is changed.
+fn refuse_strangers(pairs: &Pairs, links: &[LinkEntry]) -> Result<(), Failure> {
+    let known: BTreeSet<&str> = links
+        .iter()
+        .flat_map(|link| [link.a.as_str(), link.b.as_str()])
+        .collect();
+    let mut names = pairs.iter().flat_map(|(a, b)| [a.as_str(), b.as_str()]);
+    match names.find(|name| *name != "*" && !known.contains(name)) {
+        None => Ok(()),
+        Some(name) if known.is_empty() => Err(Failure::usage(format!(
+            "no region `{name}`: there are no links in this cluster"
+        ))),
+        Some(name) => {
+            let known: Vec<&str> = known.into_iter().collect();
+            let known = known.join(", ");
+            Err(Failure::usage(format!(
+                "no region `{name}` has links: use {known}"
+            )))
+        }
+    }
+}
+
 /// One region, or one and `*`: all its links. Several: all pairs among them.
 fn pairs(regions: &[String]) -> Pairs {
     match regions {
@@ -223,6 +247,28 @@ mod tests {
         assert_eq!(cut_links(&fake, cut("c")).await, ["ac", "bc", "cd"]);
         assert_eq!(cut_links(&fake, heal("")).await, Vec::<String>::new());
         assert_eq!(cut_links(&fake, cut("a b d")).await, ["ab", "ad", "bd"]);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_no_region_is_refused_with_those_that_are() {
+        let fake = Fake::start(&[("a", 1), ("b", 1)]).await;
+        fake.world().is_dev = true;
+        let args = LinkArgs {
+            connect: Connect {
+                endpoint: fake.address("a-1"),
+                timeout: None,
+            },
+            json: false,
+            deed: LinkDeed::Cut {
+                regions: names("a mars"),
+            },
+        };
+        let error = args.run(&mut Vec::new()).await.unwrap_err().to_string();
+        assert!(
+            error.contains("`mars`") && error.contains("a, b"),
+            "{error}"
+        );
+        assert!(fake.world().links.iter().all(|link| link["cut"] != true));
     }
 
     #[tokio::test]

@@ -45,7 +45,7 @@ pub(super) fn decode(key: &RowKey, text: &[u8]) -> Result<Context, Problem> {
     read(key, text).ok_or_else(|| {
         Problem::new(
             Code::BadContext,
-            "the context is not one of this key: give back the Sterna-Context of its last read, or none",
+            "the context is damaged or of another key: give back the Sterna-Context of its last read, or none",
         )
     })
 }

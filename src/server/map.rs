@@ -27,7 +27,7 @@ use super::problem::{Code, Problem};
 use super::set::names;
 use super::shared::Asked;
 use super::siblings::winner;
-use super::target::{Target, absent, bad_method};
+use super::target::{Target, bad_method};
 use super::wishes::{OF_READS, Wish};
 
 #[derive(DeserializeForm)]
@@ -219,7 +219,7 @@ async fn field<N: Node>(
     let value = version.and_then(|version| version.value.clone()).map(Blob);
     let counter = model::counter(&counters, &place);
     let mut response = if value.is_none() && counter.is_none() {
-        axum::response::IntoResponse::into_response(absent())
+        axum::response::IntoResponse::into_response(no_field())
     } else {
         json(&FieldForm {
             field: Blob(name),
@@ -231,6 +231,13 @@ async fn field<N: Node>(
     put_expires(headers, version.and_then(|version| version.expires));
     observed.put(headers);
     Ok(response)
+}
+
+fn no_field() -> Problem {
+    Problem::new(
+        Code::Absent,
+        "there is no such field in this map: put or add it first",
+    )
 }
 
 impl<T> Default for Pairs<T> {

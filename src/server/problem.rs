@@ -25,7 +25,7 @@ pub(super) enum Code {
     NoRoute,
     /// The path does not take this method.
     BadMethod,
-    /// The key is empty or too long.
+    /// The key, or the name of a member or field, is empty or too long.
     KeySize,
     /// The value or body is too long.
     ValueSize,
@@ -51,7 +51,7 @@ pub(super) enum Code {
     ConditionFailed,
     /// The key has as many concurrent values as the limit allows.
     TooManySiblings,
-    /// The counter would leave the range of 64 bits.
+    /// A node's share of the counter would leave the range of 64 bits.
     CounterRange,
     /// One write names more members or fields than the limit allows.
     TooManyParts,
@@ -167,7 +167,7 @@ impl Code {
 pub(super) struct Problem {
     /// For programs.
     pub(super) code: Code,
-    /// The code's own, but for an empty key.
+    /// The code's own, but for an empty key or name.
     pub(super) status: StatusCode,
     /// For people: a sentence that says what to do.
     pub(super) message: Cow<'static, str>,
@@ -215,6 +215,14 @@ impl Problem {
             status: StatusCode::BAD_REQUEST,
             message: "the key is empty: give at least one byte".into(),
             present: None,
+        }
+    }
+
+    /// A member or field whose name has no bytes.
+    pub(super) fn name_empty() -> Self {
+        Self {
+            message: "the name of a member or field is empty: give at least one byte".into(),
+            ..Self::key_empty()
         }
     }
 

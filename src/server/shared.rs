@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use crate::metrics::{Fate, Metrics, Op};
 use crate::model::{
-    Denial, Gate, KeyspaceId, Level, NodeId, RegionId, Row, RowKey, Selection, Stamp, Timestamp,
-    Wall, Write,
+    Condition, Denial, Gate, KeyspaceId, Level, NodeId, RegionId, Row, RowKey, Selection, Stamp,
+    Timestamp, Wall, Write, WriteOp,
 };
 use crate::placement::{MergePolicy, Topology};
 use crate::protocol::{Operation, Outcome, Refusal, Request, Unavailable, Unknown, Written};
@@ -79,6 +79,64 @@ pub(super) struct Asked<'a> {
     pub(super) timeout: Duration,
     /// What must be here before it is answered.
     pub(super) gate: Gate,
+}
+
+/// What the words of a refusal must know of a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum About {
+    /// Sent again, it comes to the same.
+    Repeatable,
+    /// It wants that there is no value.
+    NoValue,
+    /// It adds to counters, under an operation id.
+    AddsOnce,
+    /// It adds to counters as often as it is sent.
+    Adds,
+}
+
+impl About {
+    fn of(write: &Write) -> Self {
+        let has_id = match &write.op {
+            WriteOp::Add { id, .. } => Some(id.is_some()),
+            WriteOp::Fields { add, id, .. } if !add.is_empty() => Some(id.is_some()),
+            WriteOp::Put(_)
+            | WriteOp::PutSibling { .. }
+            | WriteOp::Delete
+            | WriteOp::DeleteSiblings { .. }
+            | WriteOp::Reset { .. }
+            | WriteOp::Members { .. }
+            | WriteOp::Fields { .. }
+            | WriteOp::Clear { .. } => None,
+        };
+        match (has_id, write.condition) {
+            (Some(true), _) => Self::AddsOnce,
+            (Some(false), _) => Self::Adds,
+            (None, Some(Condition::Absent)) => Self::NoValue,
+            (None, Some(Condition::State(_)) | None) => Self::Repeatable,
+        }
+    }
+
+    /// The problem in words that are right for this write.
+    fn words(self, problem: Problem, outcome: &Outcome) -> Problem {
+        let message = match (outcome, self) {
+            (Outcome::Unknown(reason), Self::AddsOnce) => format!(
+                "{}; send it again only with the same Idempotency-Key",
+                unknown_words(*reason)
+            ),
+            (Outcome::Unknown(reason), Self::Adds) => format!(
+                "{}; sent again it may count twice: read first, and give additions an Idempotency-Key",
+                unknown_words(*reason)
+            ),
+            (Outcome::Denied(Denial::Condition(_)), Self::NoValue) => {
+                "nothing was written: there is a value already; read it and decide again".to_owned()
+            }
+            _ => return problem,
+        };
+        Problem {
+            message: message.into(),
+            ..problem
+        }
+    }
 }
 
 impl Asked<'_> {
@@ -201,6 +259,7 @@ impl<N: Node> Shared<N> {
         mut write: Write,
         asked: &Asked<'_>,
     ) -> Result<Written, Problem> {
+        let about = About::of(&write);
         let session = &asked.gate.session;
         if !session.is_empty() {
             write.above = Timestamp {
@@ -213,7 +272,8 @@ impl<N: Node> Shared<N> {
             .call(op, Operation::Write(Box::new(write)), asked)
             .await;
         let Outcome::Written(written) = outcome else {
-            return Err(self.problem(&outcome, asked));
+            let problem = self.problem(&outcome, asked);
+            return Err(about.words(problem, &outcome));
         };
         Ok(written)
     }
@@ -271,7 +331,7 @@ impl<N: Node> Shared<N> {
             ),
             Denial::CounterRange => Problem::new(
                 Code::CounterRange,
-                "nothing was added: a counter holds -9223372036854775808 to 9223372036854775807",
+                "nothing was added: it would carry a node's share of the counter out of -9223372036854775808 to 9223372036854775807; add less",
             ),
             Denial::Parts => self.too_many_parts(),
             Denial::Size => Problem::new(
@@ -509,13 +569,15 @@ fn unavailable(reason: Unavailable) -> Problem {
 }
 
 fn unknown(reason: Unknown) -> Problem {
-    let words = match reason {
-        Unknown::Acknowledgements => {
-            "the write may be seen later: too few replicas acknowledged it in time; read the key, or write again"
-        }
-        Unknown::Coordinator => {
-            "the write may be seen later: the coordinator was lost; read the key, or write again"
-        }
-    };
+    let words = format!("{}; read the key, or write again", unknown_words(reason));
     Problem::new(Code::UnknownOutcome, words)
+}
+
+fn unknown_words(reason: Unknown) -> &'static str {
+    match reason {
+        Unknown::Acknowledgements => {
+            "the write may be seen later: too few replicas acknowledged it in time"
+        }
+        Unknown::Coordinator => "the write may be seen later: the coordinator was lost",
+    }
 }

@@ -70,7 +70,7 @@ impl<'a, N: Node> Target<'a, N> {
         }
     }
 
-    /// Refuses a write of too many parts, or of none.
+    /// Refuses a write of too many parts, or of none, or of parts without a proper name.
     pub(super) fn refuse_parts(&self, op: &WriteOp) -> Result<(), Problem> {
         let parts = op.parts();
         if parts > self.shared.node.topology().limits.parts_max {
@@ -82,7 +82,37 @@ impl<'a, N: Node> Target<'a, N> {
                 "the request changes nothing: name what to add, put or remove",
             ));
         }
-        Ok(())
+        match op {
+            WriteOp::Members { add, remove } => self.refuse_names(add.iter().chain(remove)),
+            WriteOp::Fields {
+                put, add, remove, ..
+            } => {
+                let put = put.iter().map(|(name, _)| name);
+                let add = add.iter().map(|(name, _)| name);
+                self.refuse_names(put.chain(add).chain(remove))
+            }
+            WriteOp::Put(_)
+            | WriteOp::PutSibling { .. }
+            | WriteOp::Delete
+            | WriteOp::DeleteSiblings { .. }
+            | WriteOp::Add { .. }
+            | WriteOp::Reset { .. }
+            | WriteOp::Clear { .. } => Ok(()),
+        }
+    }
+
+    fn refuse_names<'b>(&self, mut names: impl Iterator<Item = &'b Bytes>) -> Result<(), Problem> {
+        let bytes_max = self.shared.node.topology().limits.key_bytes_max;
+        names.try_for_each(|name| match name.len() {
+            0 => Err(Problem::name_empty()),
+            bytes if bytes > bytes_max => Err(Problem::new(
+                Code::KeySize,
+                format!(
+                    "the name of a member or field is longer than {bytes_max} bytes: shorten it"
+                ),
+            )),
+            _ => Ok(()),
+        })
     }
 
     /// The answer to a write that has nothing to show but its session.

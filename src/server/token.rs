@@ -90,7 +90,7 @@ impl Tokens {
         self.read(value.as_bytes()).ok_or_else(|| {
             Problem::new(
                 Code::BadSession,
-                "the session is not one of this cluster as it is now: start a new one, without Sterna-Session",
+                "the session is damaged or of another cluster, or nodes came or left since: start a new one, without Sterna-Session",
             )
         })
     }

@@ -35,7 +35,8 @@ const SHOWN_MAX: usize = 20;
 ///
 /// Progress is kept in FILE.sterna-export; after a stop, --resume goes on there. Rows that the form
 /// cannot hold, and siblings but for the last written, are left out, counted, and make the exit code 1. Counters,
-/// sets and maps, and times to live, are not exported.
+/// sets and maps are not exported. Values with a time to live are written without it: the error stream says how
+/// many, for an import would keep them for ever.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -80,6 +81,9 @@ struct Checkpoint {
     bytes: u64,
     rows: u64,
     skipped: u64,
+    /// Rows that were written without their expiry.
+    #[serde(default)]
+    expiring: u64,
     header: Option<Vec<String>>,
 }
 
@@ -95,6 +99,7 @@ impl ExportArgs {
             let mut encoder = self.encoder(self.format.unwrap_or(Format::Ndjson), None);
             let state = self.pump(out, &mut encoder, self.fresh(), None).await?;
             encoder.complain(&mut std::io::stderr(), state.skipped)?;
+            complain_of_expiry(&mut std::io::stderr(), state.expiring)?;
             return Ok(verdict(&state));
         }
         let format = Format::of(self.format, &self.file)?;
@@ -110,10 +115,10 @@ impl ExportArgs {
             .pump(&mut file, &mut encoder, state, Some(&sync))
             .await?;
         checkpoint::remove(&beside(&self.file, ".sterna-export"))?;
+        complain_of_expiry(&mut std::io::stderr(), state.expiring)?;
         let (rows, skipped, seconds) = (state.rows, state.skipped, began.elapsed().as_secs_f64());
         if self.json {
-            let line =
-                json!({"rows": rows, "bytes": state.bytes, "skipped": skipped, "seconds": seconds});
+            let line = json!({"rows": rows, "bytes": state.bytes, "skipped": skipped, "expiring": state.expiring, "seconds": seconds});
             writeln!(out, "{line}")?;
         } else {
             for reason in &encoder.shown {
@@ -203,6 +208,7 @@ impl ExportArgs {
                 match encoder.encode(item, &mut text) {
                     Ok(()) => {
                         state.rows += 1;
+                        state.expiring += u64::from(item.expires.is_some());
                         state.skipped += encoder.note_siblings(item);
                     }
                     Err(reason) => {
@@ -240,6 +246,14 @@ fn verdict(state: &Checkpoint) -> Verdict {
     } else {
         Verdict::Bad
     }
+}
+
+/// Says how many values were written as if they lived for ever.
+fn complain_of_expiry(out: &mut dyn Write, expiring: u64) -> Result<(), Failure> {
+    if expiring > 0 {
+        writeln!(out, "{expiring} written without their expiry")?;
+    }
+    Ok(())
 }
 
 fn stopped(file: Option<&File>, why: &str) -> Failure {
@@ -545,6 +559,10 @@ mod tests {
             said(&["key \"a\": a tab"], 30),
             "left out: key \"a\": a tab\n30 left out\n"
         );
+        let mut out = Vec::new();
+        complain_of_expiry(&mut out, 0).unwrap();
+        complain_of_expiry(&mut out, 2).unwrap();
+        assert_eq!(out, b"2 written without their expiry\n");
     }
 
     #[test]

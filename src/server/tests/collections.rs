@@ -201,11 +201,14 @@ async fn maps_hold_registers_and_counters() {
 async fn what_is_no_change_is_refused() {
     let limits = Limits {
         parts_max: 3,
+        key_bytes_max: 100,
         value_bytes_max: 1000,
         ..Limits::default()
     };
     let server = Server::start_with(limits, Options::default()).await;
     let long = format!("{{\"add\":[\"{}\"]}}", "x".repeat(2000 + (1 << 20)));
+    let name = format!("{{\"add\":[\"{}\"]}}", "x".repeat(101));
+    let name_of_field = format!("{{\"add\":{{\"{}\":1}}}}", "x".repeat(101));
     for (kind, body, status, code) in [
         ("counter", "", 400, "bad_body"),
         ("counter", "{}", 400, "bad_body"),
@@ -226,6 +229,12 @@ async fn what_is_no_change_is_refused() {
             "too_many_parts",
         ),
         ("set", long.as_str(), 413, "value_size"),
+        ("set", "{\"add\":[\"a\",\"\"]}", 400, "key_size"),
+        ("set", "{\"remove\":[\"\"]}", 400, "key_size"),
+        ("set", name.as_str(), 413, "key_size"),
+        ("map", "{\"put\":{\"\":\"1\"}}", 400, "key_size"),
+        ("map", "{\"add\":{\"\":1}}", 400, "key_size"),
+        ("map", name_of_field.as_str(), 413, "key_size"),
         ("map", "{}", 400, "bad_body"),
         ("map", "{\"add\":{\"n\":0.5}}", 400, "bad_body"),
         (
