@@ -187,6 +187,14 @@ impl Row {
         }
     }
 
+    /// Recalls changes that the replica of this state has seen and not in it: they were replaced there, and the
+    /// state may have been compacted since.
+    pub fn recall(&mut self, seen: &[Dot]) {
+        if let Self::Siblings(row) = self {
+            row.learn(seen);
+        }
+    }
+
     /// Takes away the values that have expired at a cut that all replicas agree on.
     pub fn expire(&mut self, cut: Wall) {
         match self {

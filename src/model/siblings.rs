@@ -113,6 +113,16 @@ impl Siblings {
         self.normalise();
     }
 
+    /// Learns of changes that whoever holds this state has seen, and takes nothing away.
+    pub(super) fn learn(&mut self, seen: &[Dot]) {
+        let mut context = self.context();
+        for dot in seen {
+            context.add(*dot);
+        }
+        self.context = context;
+        self.normalise();
+    }
+
     /// Takes away versions that whoever holds this state elsewhere has seen go.
     pub(super) fn without(&self, is_gone: impl Fn(Dot) -> bool) -> Self {
         let mut left = self.clone();

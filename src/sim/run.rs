@@ -17,8 +17,10 @@ use super::world::World;
 const START: u64 = 2_000_000;
 /// Clients go on for so long after faults have ended.
 const TAIL: u64 = 1_500_000;
-/// After that the cluster must come to rest within this time.
+/// After that the cluster must come to rest within this time, if its windows hold its logs.
 const REST_MAX: u64 = 120_000_000;
+/// Bytes of a change in a message, roughly.
+const CHANGE_BYTES: u64 = 256;
 /// Between looks whether it has.
 const REST_LOOK: u64 = 500_000;
 /// Clients' last operations take at most this long.
@@ -124,7 +126,7 @@ fn act(world: &mut World) {
 pub(crate) fn rest(world: &mut World) -> bool {
     let reconcile = world.cluster.topology.limits.reconcile_every;
     let window = 2 * u64::try_from(reconcile.as_micros()).unwrap_or(0) + 1_000_000;
-    let limit = world.now + REST_MAX;
+    let limit = world.now + rest_max(world);
     while world.violation.is_none() {
         world.run_until(world.now + REST_LOOK);
         let unrest = match unrest(world, window) {
@@ -133,10 +135,30 @@ pub(crate) fn rest(world: &mut World) -> bool {
         };
         if limit < world.now {
             let (check, words) = unrest;
-            world.fail(check, format!("still after {REST_MAX} us: {words}"));
+            world.fail(
+                check,
+                format!("still after {} us: {words}", rest_max(world)),
+            );
         }
     }
     false
+}
+
+/// How long the cluster may take to come to rest, in microseconds. Random limits may be so small that every change
+/// takes its own round trip to another region, and a replica may lack all of them.
+fn rest_max(world: &World) -> u64 {
+    let topology = &world.cluster.topology;
+    let rtt = topology.links.iter().map(|link| link.shape.rtt).max();
+    let rtt = u64::try_from(rtt.unwrap_or_default().as_micros()).unwrap_or(0);
+    let positions = world.nodes.iter().flat_map(|node| node.disk.positions());
+    let changes = positions.map(|(_, position)| {
+        let reaches = position.reaches.values();
+        reaches.map(|reach| reach.applied).sum::<u64>()
+    });
+    let changes = changes.max().unwrap_or(0);
+    let window = u64::try_from(topology.limits.window_bytes_max).unwrap_or(u64::MAX);
+    let trips = changes.min(changes * CHANGE_BYTES / window.max(1));
+    REST_MAX + trips * rtt
 }
 
 /// What keeps the cluster from rest.

@@ -115,14 +115,10 @@ impl<E: Engine> Door<E> {
             return unknown(key, theirs, is_known);
         };
         let mut row = mine.clone();
-        if matches!(theirs, Row::Siblings(_)) {
-            let mut theirs = theirs.clone();
-            theirs.compact(&known.collected);
-            row.compact(&known.collected);
-            row.absorb(&theirs, is_known);
-        } else {
-            row.absorb(theirs, is_known);
-        }
+        row.compact(&known.collected);
+        row.absorb(theirs, is_known);
+        // Only now: what they have seen go may still be here, if this disk was an old copy.
+        row.compact(&known.collected);
         Some(row)
     }
 

@@ -17,11 +17,33 @@ pub(super) struct Listing {
     pub(super) more: bool,
 }
 
+/// A row to take from the other side.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Pull {
+    pub(super) key: RowKey,
+    /// Changes in the row here that the other side had and has no more, though its row may not remember them: a
+    /// context is forgotten when all have seen what it covers, and a disk that was put back has it again.
+    pub(super) gone: Box<[Dot]>,
+}
+
+impl Pull {
+    /// Takes a row of which `mine` is here, given the other side's position: never newer than its row.
+    fn new(key: &RowKey, mine: Option<&Summary>, theirs: &Summary, position: &Position) -> Self {
+        let mine = mine.into_iter().flat_map(Summary::dots);
+        let is_gone =
+            |dot: &Dot| position.covers(*dot) && !theirs.dots().any(|other| other == *dot);
+        Self {
+            key: key.clone(),
+            gone: mine.filter(is_gone).collect(),
+        }
+    }
+}
+
 /// What a comparison found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Difference {
     /// Rows to take from the other side.
-    pub(super) pull: Vec<RowKey>,
+    pub(super) pull: Vec<Pull>,
     /// Rows to give to it.
     pub(super) push: Vec<RowKey>,
     /// Rows that it had and has collected, with the version that it saw.
@@ -95,6 +117,10 @@ impl Sides<'_> {
                 .any(|dot| !position.covers(dot) && (self.is_delivered)(dot))
     }
 
+    fn pull(&self, key: &RowKey, mine: Option<&Summary>, theirs: &Summary) -> Pull {
+        Pull::new(key, mine, theirs, self.theirs)
+    }
+
     fn both(&self, key: &RowKey, mine: &Summary, theirs: &Summary, found: &mut Difference) {
         let is_here = !self.is_in_flight(self.mine, theirs);
         let is_there = !self.is_in_flight(self.theirs, mine);
@@ -103,13 +129,13 @@ impl Sides<'_> {
             // Of one change, a value that has expired on one side goes on the other by the cut of expiry.
             let is_newer = mine.is_newer_than(theirs);
             if theirs.is_newer_than(mine) && is_here {
-                found.pull.push(key.clone());
+                found.pull.push(self.pull(key, Some(mine), theirs));
             } else if is_newer && is_there && is_routine {
                 found.push.push(key.clone());
             }
         } else if mine.state != theirs.state && is_here && is_there {
             // Each may have what the other lacks.
-            found.pull.push(key.clone());
+            found.pull.push(self.pull(key, Some(mine), theirs));
             if is_routine {
                 found.push.push(key.clone());
             }
@@ -134,18 +160,20 @@ impl Sides<'_> {
         let is_idle = self.mode == Mode::Routine && theirs.is_tombstone;
         let is_known = theirs.dots().all(|dot| self.mine.covers(dot));
         if !is_idle && !is_known && !self.is_in_flight(self.mine, theirs) {
-            found.pull.push(key.clone());
+            found.pull.push(self.pull(key, None, theirs));
         }
     }
 }
 
 /// Of tombstones that a peer has, and the states here of the same rows, those to take: unknown here, or newer
-/// there. Digests do not count tombstones, so that nothing else shows them.
+/// there. Digests do not count tombstones, so that nothing else shows them. `base` is a position of the peer, not newer
+/// than its list.
 pub(super) fn wanted_graves(
     position: &Position,
+    base: &Position,
     theirs: &[(RowKey, Summary)],
     mine: &[Option<Summary>],
-) -> Vec<RowKey> {
+) -> Vec<Pull> {
     let is_wanted = |theirs: &Summary, mine: &Option<Summary>| match mine {
         None => !theirs.dots().all(|dot| position.covers(dot)),
         Some(mine) if mine.is_register && theirs.is_register => theirs.is_newer_than(mine),
@@ -154,7 +182,7 @@ pub(super) fn wanted_graves(
     let pairs = theirs.iter().zip(mine);
     pairs
         .filter(|((_, theirs), mine)| is_wanted(theirs, mine))
-        .map(|((key, _), _)| key.clone())
+        .map(|((key, theirs), mine)| Pull::new(key, mine.as_ref(), theirs, base))
         .collect()
 }
 
@@ -215,6 +243,10 @@ mod tests {
         })
     }
 
+    fn taken(found: &Difference) -> Vec<RowKey> {
+        found.pull.iter().map(|pull| pull.key.clone()).collect()
+    }
+
     #[test]
     fn what_the_log_will_bring_is_no_divergence() {
         let mine = listing(5, vec![row("a", 5)]);
@@ -228,7 +260,7 @@ mod tests {
         let mine = listing(9, vec![row("a", 5), row("c", 4)]);
         let theirs = listing(9, vec![row("a", 9)]);
         let found = routine(&mine, &theirs);
-        assert_eq!(found.pull, vec![key("a")]);
+        assert_eq!(taken(&found), vec![key("a")]);
         assert_eq!(
             found.forget.len(),
             1,
@@ -248,7 +280,7 @@ mod tests {
         let found = compare(Mode::Refill, &mine, &theirs, |_| true);
         let mut pull = vec![key("a"), key("b")];
         pull.sort();
-        assert_eq!((found.pull, found.push), (pull, vec![]));
+        assert_eq!((taken(&found), found.push), (pull, vec![]));
         assert_eq!(found.forget.len(), 1);
     }
 
@@ -284,9 +316,32 @@ mod tests {
         let mine = listing(9, vec![siblings("a", &[3, 5]), siblings("b", &[4])]);
         let theirs = listing(9, vec![siblings("a", &[5]), siblings("b", &[4])]);
         let found = routine(&mine, &theirs);
-        assert_eq!((found.pull, found.push), (vec![key("a")], vec![key("a")]));
+        assert_eq!(
+            (taken(&found), found.push),
+            (vec![key("a")], vec![key("a")])
+        );
         let found = compare(Mode::Refill, &mine, &theirs, |_| true);
-        assert_eq!((found.pull, found.push), (vec![key("a")], vec![]));
+        assert_eq!((taken(&found), found.push), (vec![key("a")], vec![]));
+    }
+
+    #[test]
+    fn siblings_that_the_other_side_has_seen_go_are_named_with_what_is_taken() {
+        let mine = listing(3, vec![siblings("a", &[1, 3])]);
+        let theirs = listing(9, vec![siblings("a", &[3, 9])]);
+        for mode in [Mode::Refill, Mode::Routine] {
+            let found = compare(mode, &mine, &theirs, |_| false);
+            let gone = Box::from([Dot { actor: A, n: 1 }]);
+            assert_eq!(
+                found.pull,
+                vec![Pull {
+                    key: key("a"),
+                    gone
+                }]
+            );
+        }
+        let behind = listing(0, vec![siblings("a", &[9])]);
+        let found = compare(Mode::Refill, &mine, &behind, |_| false);
+        assert_eq!(found.pull[0].gone.len(), 0, "it has not seen them");
     }
 
     #[test]
@@ -305,7 +360,7 @@ mod tests {
         let found = routine(&unlogged, &listing(2, vec![]));
         assert_eq!((found.forget.len(), found.push), (0, vec![key("a")]));
         let found = routine(&listing(2, vec![]), &unlogged);
-        assert_eq!(found.pull, vec![key("a")]);
+        assert_eq!(taken(&found), vec![key("a")]);
     }
 
     #[test]
@@ -327,7 +382,8 @@ mod tests {
             row("older", 2),
         ];
         let here = [None, None, Some(row("newer", 3).1), Some(row("older", 3).1)];
-        let wanted = wanted_graves(&mine, &graves, &here);
+        let wanted = wanted_graves(&mine, &mine, &graves, &here);
+        let wanted: Vec<RowKey> = wanted.into_iter().map(|pull| pull.key).collect();
         assert_eq!(wanted, vec![key("unknown"), key("newer")]);
     }
 }

@@ -12,7 +12,7 @@ use crate::protocol::core::{Core, Purpose, send};
 use crate::protocol::message::{Lane, Message};
 use crate::protocol::step::Output;
 
-use super::compare::{Difference, Listing, compare, wanted_graves};
+use super::compare::{Difference, Listing, Pull, compare, wanted_graves};
 use super::{Half, Mode, Told, listing};
 
 /// Nodes of the digest tree asked for at once.
@@ -47,7 +47,7 @@ enum Step {
     },
     Pulling {
         id: u64,
-        keys: Vec<RowKey>,
+        pulls: Vec<Pull>,
     },
     /// Our own rows are being read.
     Loading {
@@ -90,7 +90,7 @@ pub(super) struct Session {
     nodes: VecDeque<DigestNode>,
     /// Leaves that differ: from, to, and after which row.
     leaves: VecDeque<(u16, u16, Option<RowKey>)>,
-    pull: VecDeque<RowKey>,
+    pull: VecDeque<Pull>,
     push: VecDeque<RowKey>,
     graves: Graves,
     mending: usize,
@@ -150,15 +150,16 @@ impl Session {
         }
         let id = core.id();
         if !self.pull.is_empty() {
-            let keys: Vec<RowKey> = self.pull.drain(..self.pull.len().min(ROWS_MAX)).collect();
+            let pulls: Vec<Pull> = self.pull.drain(..self.pull.len().min(ROWS_MAX)).collect();
+            let keys: Vec<RowKey> = pulls.iter().map(|pull| pull.key.clone()).collect();
             let bytes = keys.iter().map(RowKey::size).sum();
             let ask = Message::Read {
                 id,
-                keys: keys.clone(),
+                keys,
                 whole: true,
             };
             send(outputs, self.peer, Lane::Reconcile, ask);
-            self.step = Step::Pulling { id, keys };
+            self.step = Step::Pulling { id, pulls };
             return bytes;
         }
         if !self.push.is_empty() {
@@ -488,7 +489,8 @@ impl Session {
             .iter()
             .map(|row| row.as_ref().map(Row::summary))
             .collect();
-        let wanted = wanted_graves(&replica.position, rows, &mine);
+        let base = self.base.clone().unwrap_or_default();
+        let wanted = wanted_graves(&replica.position, &base, rows, &mine);
         self.rows += wanted.len() as u64;
         self.pull.extend(wanted);
         self.step = Step::Ready;
@@ -502,17 +504,18 @@ impl Session {
         rows: Vec<Option<Row>>,
         outputs: &mut Vec<Output>,
     ) -> usize {
-        let Step::Pulling { keys, .. } = std::mem::replace(&mut self.step, Step::Ready) else {
+        let Step::Pulling { pulls, .. } = std::mem::replace(&mut self.step, Step::Ready) else {
             return 0;
         };
         let mut bytes = 0;
         let came = rows.len();
-        for key in keys.iter().skip(came.max(1)).rev() {
-            self.pull.push_front(key.clone());
+        for pull in pulls.iter().skip(came.max(1)).rev() {
+            self.pull.push_front(pull.clone());
         }
-        for (key, row) in keys.into_iter().zip(rows) {
-            let Some(row) = row else { continue };
+        for (Pull { key, gone }, row) in pulls.into_iter().zip(rows) {
+            let Some(mut row) = row else { continue };
             bytes += row.size();
+            row.recall(&gone);
             self.mending += 1;
             core.change(
                 outputs,

@@ -71,6 +71,36 @@ fn siblings_stand_side_by_side_until_they_were_seen() {
 }
 
 #[test]
+fn a_version_that_came_back_with_an_old_disk_goes_when_others_recall_it() {
+    let (mut old, mut other) = (fresh(1), fresh(2));
+    change(&mut old, "k", sibling("gone", None));
+    let gone = siblings(&old, "k").versions()[0].dot;
+    // Elsewhere it was seen, replaced, collected and so forgotten.
+    change(&mut other, "k", sibling("new", None));
+    let mut known = row(&other, "k").unwrap();
+    let partition = key("k").partition(COUNT);
+    let floor = [(old.actor, 1), (other.actor, 1)].into();
+    let repair = |door: &mut Door<Memory>, row: &Row| {
+        let change = Change::Repair {
+            key: key("k"),
+            row: row.clone(),
+        };
+        apply(door, change);
+        siblings(door, "k").versions().len()
+    };
+    assert_eq!(repair(&mut old, &known), 2);
+    let raise = Change::Raise {
+        partition,
+        position: position(&other, partition),
+    };
+    apply(&mut old, raise);
+    apply(&mut old, Change::Collect { partition, floor });
+    known.recall(&[gone]);
+    assert_eq!(repair(&mut old, &known), 1);
+    check_store(&old);
+}
+
+#[test]
 fn too_many_siblings_are_denied_but_merges_never_are() {
     let limits = Limits {
         siblings_max: 2,
