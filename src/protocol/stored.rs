@@ -77,6 +77,7 @@ impl Machine {
                 let me = core.me;
                 self.selects.on_repaired(core, id, me, outputs);
             }
+            Purpose::SelectRepair(id) => self.selects.on_unrepaired(core, id, outputs),
             Purpose::PeerRepair {
                 peer,
                 id,
@@ -138,11 +139,10 @@ impl Machine {
             | Purpose::Retire(..)
             | Purpose::Read(_)
             | Purpose::Select(_)
-            | Purpose::SelectRepair(_)
             | Purpose::PeerSelect { .. }
             | Purpose::Count(_)
             | Purpose::List(_)
-            | Purpose::LogPage(_)
+            | Purpose::LogPage(..)
             | Purpose::PeerRead { .. }
             | Purpose::PeerDigest { .. }
             | Purpose::Reconcile(..) => {}
@@ -169,7 +169,10 @@ impl Machine {
             }
             Purpose::Count(origin) => reply(outputs, origin, answer::count(&answer)),
             Purpose::List(id) => self.lists.on_rows(core, id, answer, outputs),
-            Purpose::LogPage(id) => self.sender.on_page(now, core, id, answer, outputs),
+            Purpose::LogPage(id, after) => {
+                let page = (id, after);
+                self.sender.on_page(now, core, page, answer, outputs);
+            }
             Purpose::PeerRead {
                 peer,
                 id,
