@@ -54,8 +54,8 @@ pub(super) enum Purpose {
     Count(Origin),
     /// A page of rows for a listing.
     List(u64),
-    /// A page of log for a stream.
-    LogPage(StreamId),
+    /// A page of log after a number for a stream.
+    LogPage(StreamId, u64),
     /// A peer reads here.
     PeerRead {
         peer: NodeId,

@@ -318,17 +318,21 @@ impl Sender {
                 upto: head.min(durable),
                 bytes_max,
             };
-            core.query(outputs, Purpose::LogPage(id), Query::Log(query));
+            core.query(
+                outputs,
+                Purpose::LogPage(id, stream.sent),
+                Query::Log(query),
+            );
         }
         false
     }
 
-    /// A page of log came for a stream.
+    /// A page of log after a number came for a stream.
     pub(super) fn on_page(
         &mut self,
         now: Now,
         core: &mut Core,
-        id: StreamId,
+        (id, after): (StreamId, u64),
         answer: Answer,
         outputs: &mut Vec<Output>,
     ) {
@@ -336,11 +340,15 @@ impl Sender {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        let after = stream.reading.take();
+        // The receiver went back while the disk was read: another page is on its way.
+        if stream.reading != Some(after) {
+            return;
+        }
+        stream.reading = None;
         self.dirty.insert(id);
         let Answer::Log(page) = answer else { return };
-        // The receiver may have gone back, or on, while the disk was read.
-        if after != Some(stream.sent) {
+        // The receiver has gone on by another way.
+        if after != stream.sent {
             return;
         }
         if stream.sent < page.trimmed {

@@ -137,7 +137,7 @@ impl Machine {
             | Purpose::PeerSelect { .. }
             | Purpose::Count(_)
             | Purpose::List(_)
-            | Purpose::LogPage(_)
+            | Purpose::LogPage(..)
             | Purpose::PeerRead { .. }
             | Purpose::PeerDigest { .. }
             | Purpose::Reconcile(..) => {}
@@ -164,7 +164,10 @@ impl Machine {
             }
             Purpose::Count(origin) => reply(outputs, origin, answer::count(&answer)),
             Purpose::List(id) => self.lists.on_rows(core, id, answer, outputs),
-            Purpose::LogPage(id) => self.sender.on_page(now, core, id, answer, outputs),
+            Purpose::LogPage(id, after) => {
+                let page = (id, after);
+                self.sender.on_page(now, core, page, answer, outputs);
+            }
             Purpose::PeerRead {
                 peer,
                 id,

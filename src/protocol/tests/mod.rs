@@ -4,3 +4,4 @@ mod bench;
 mod gates;
 mod observing;
 mod selecting;
+mod streaming;
