@@ -288,17 +288,34 @@ impl Selects {
             return;
         }
         has.insert(from);
-        if select.quorum.is_met(|node| has.contains(&node)) {
+        if select.request.is_enough(core.me, &select.quorum, has) {
             self.finish(core, id, outputs);
+        }
+    }
+
+    /// This node's own store did not take the merged rows: a write that hangs on them must not be done.
+    pub(super) fn on_unrepaired(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let is_write = |select: &mut Select| matches!(select.request.asker, Asker::Write(_));
+        if self.selects.get_mut(&id).is_some_and(is_write)
+            && let Some(select) = self.end(core, id)
+        {
+            self.fail(core, select.request, Unavailable::Replicas, outputs);
         }
     }
 
     /// The deadline has passed; a read that was not answered has no effect that counts.
     pub(super) fn on_deadline(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
-        if let Some(select) = self.selects.remove(&id) {
-            core.timers.clear(select.hedge_at, Timer::SelectHedge(id));
+        if let Some(select) = self.end(core, id) {
             self.fail(core, select.request, Unavailable::Deadline, outputs);
         }
+    }
+
+    fn end(&mut self, core: &mut Core, id: u64) -> Option<Select> {
+        let select = self.selects.remove(&id)?;
+        core.timers
+            .clear(select.request.deadline, Timer::Select(id));
+        core.timers.clear(select.hedge_at, Timer::SelectHedge(id));
+        Some(select)
     }
 
     fn fail(
@@ -359,7 +376,7 @@ impl Selects {
             .filter(|(_, rows)| rows.is_empty())
             .map(|(node, _)| *node)
             .collect();
-        let is_done = select.quorum.is_met(|node| has.contains(&node));
+        let is_done = select.request.is_enough(core.me, &select.quorum, &has);
         let pending = BTreeMap::new();
         select.stage = Stage::Repairing {
             merged,
@@ -410,15 +427,12 @@ impl Selects {
     }
 
     fn finish(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
-        let Some(select) = self.selects.remove(&id) else {
+        let Some(select) = self.end(core, id) else {
             return;
         };
         let Stage::Repairing { merged, .. } = select.stage else {
             return;
         };
-        core.timers
-            .clear(select.request.deadline, Timer::Select(id));
-        core.timers.clear(select.hedge_at, Timer::SelectHedge(id));
         let SelectRequest {
             asker, selection, ..
         } = select.request;
@@ -444,6 +458,18 @@ impl Selects {
                 seen: Some((merged.position, merged.next)),
             }),
         }
+    }
+}
+
+impl SelectRequest {
+    /// Whether enough replicas have the merged rows. The door does a write by this node's own rows: so they count
+    /// with any quorum.
+    fn is_enough(&self, me: NodeId, quorum: &Quorum, has: &BTreeSet<NodeId>) -> bool {
+        let has_own = match self.asker {
+            Asker::Write(_) => has.contains(&me),
+            Asker::Row(_) | Asker::Rows(_) => true,
+        };
+        has_own && quorum.is_met(|node| has.contains(&node))
     }
 }
 

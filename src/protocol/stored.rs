@@ -77,6 +77,7 @@ impl Machine {
                 let me = core.me;
                 self.selects.on_repaired(core, id, me, outputs);
             }
+            Purpose::SelectRepair(id) => self.selects.on_unrepaired(core, id, outputs),
             Purpose::PeerRepair {
                 peer,
                 id,
@@ -133,7 +134,6 @@ impl Machine {
             | Purpose::PeerRepair { .. }
             | Purpose::Read(_)
             | Purpose::Select(_)
-            | Purpose::SelectRepair(_)
             | Purpose::PeerSelect { .. }
             | Purpose::Count(_)
             | Purpose::List(_)

@@ -1,9 +1,10 @@
 //! Sets and maps: adding wins over what had not seen it, and a clear takes what it had seen.
 
-use super::asks::{change_members, clear, fields_op, put_fields};
+use super::asks::{change_members, clear, fields_op, put_fields, write};
 use super::shape::{beside, kv};
 use super::{Bug, Scene, Shape};
-use crate::model::Collection;
+use crate::model::{Collection, Level};
+use crate::protocol::{Outcome, Request};
 
 #[test]
 fn verify_no_datatype_siblings() {
@@ -133,4 +134,30 @@ fn what_was_cleared_and_collected_does_not_come_back() {
     scene.until_quiet();
     assert!(scene.assert_same_everywhere(&key).is_empty());
     assert!(scene.members(2, &key).is_empty());
+}
+
+/// The clock of a node is so far behind that its disk takes nothing of what the others write. What others hold it
+/// can read, but not remove: then it must not say that it did.
+#[test]
+fn who_cannot_take_what_is_there_does_not_remove_it() {
+    let mut scene = Scene::new(&Shape::of(&[3, 3]));
+    let key = kv("key");
+    scene.skew(2, -2_000_000);
+    scene.write(0, &key, change_members(&["member"], &[]));
+    // The other region is slow to answer: meanwhile both neighbours have told what they have.
+    scene.hold(&[3, 4, 5], &[2]);
+    let removal = Request {
+        level: Some(Level::EachQuorum),
+        ..write(&key, change_members(&[], &["member"])).into()
+    };
+    let removal = scene.begin(2, removal);
+    scene.run_for(100_000);
+    scene.heal();
+    let outcome = scene.wait(removal);
+    assert!(matches!(outcome, Outcome::Unavailable(_)), "{outcome:?}");
+    assert_eq!(scene.members(0, &key), ["member"]);
+    scene.skew(2, 0);
+    scene.until_quiet();
+    scene.write(2, &key, change_members(&[], &["member"]));
+    assert!(scene.members(0, &key).is_empty());
 }
