@@ -29,7 +29,7 @@ pub(super) struct Other {
     /// Whether it has told all of it itself, in this life of both.
     pub(super) has_spoken: bool,
     /// What it had on its disk in earlier lives, if it has not got all of that now: its disk is an old copy, and it
-    /// must be told.
+    /// must be told. What nobody has does not count (see `attain`).
     pub(super) once: Option<Position>,
 }
 
@@ -71,9 +71,6 @@ impl Other {
         self.hear(known, told);
         self.is_serving = known.is_serving;
         self.has_spoken |= told == Told::All;
-        if told == Told::All {
-            self.once.take_if(|once| !lacks(&self.position, once));
-        }
     }
 
     /// What it said, or what others say that it said.

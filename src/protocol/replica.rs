@@ -7,6 +7,7 @@ use crate::model::{
     Actor, Incarnation, NodeId, PartitionId, PartitionState, Position, Reach, RegionId, Time, Wall,
 };
 
+use super::attain::attainable;
 use super::message::Known;
 use super::other::{Other, Told, lacks};
 use super::retire::Noted;
@@ -44,6 +45,7 @@ enum Past {
 /// One partition here.
 #[derive(Debug)]
 pub(super) struct Replica {
+    pub(super) me: NodeId,
     pub(super) partition: PartitionId,
     pub(super) is_serving: bool,
     past: Past,
@@ -58,6 +60,8 @@ pub(super) struct Replica {
     /// What must be reached before this replica serves: the first word of every other replica of the region,
     /// and whatever shows that the disk here is an old copy.
     targets: BTreeMap<NodeId, Position>,
+    /// What it has waited for until it served, be it that nobody had it: it need not be reminded of it again.
+    settled: Position,
     marks: BTreeMap<Actor, Watermark>,
     /// Watermarks whose numbers are not complete here yet, the oldest first: number and time.
     pending_marks: BTreeMap<Actor, VecDeque<(u64, u64)>>,
@@ -93,6 +97,7 @@ impl Replica {
             .filter(|node| *node != me)
             .collect();
         Self {
+            me,
             partition: state.partition,
             is_serving: state.is_serving,
             past: if state.has_served {
@@ -106,6 +111,7 @@ impl Replica {
             trimmed: state.trimmed,
             others: BTreeMap::new(),
             targets: BTreeMap::new(),
+            settled: Position::default(),
             marks: BTreeMap::new(),
             pending_marks: BTreeMap::new(),
             regions: regions.to_vec(),
@@ -286,10 +292,26 @@ impl Replica {
         if let Some(other) = self.others.get_mut(&node) {
             other.hear_itself(known, told);
         }
+        if told == Told::All {
+            self.believe(node);
+        }
         if told == Told::All && self.neighbours.contains(&node) && !self.is_serving {
             self.targets
                 .entry(node)
                 .or_insert_with(|| known.position.clone());
+        }
+    }
+
+    /// Forgets what a replica once had when it has it again, but for what nobody has.
+    fn believe(&mut self, node: NodeId) {
+        let other = self.others.get(&node);
+        let Some((other, once)) = other.and_then(|other| Some((other, other.once.as_ref()?)))
+        else {
+            return;
+        };
+        let has_all = !lacks(&other.position, &attainable(self, node, once));
+        if let Some(other) = self.others.get_mut(&node).filter(|_| has_all) {
+            other.once = None;
         }
     }
 
@@ -333,17 +355,26 @@ impl Replica {
 
     /// A peer remembers what this node once had on its disk. Says whether the replica served, though it lacks some.
     pub(super) fn remind(&mut self, peer: NodeId, once: &Position) -> bool {
-        if !lacks(&self.position, once) {
+        if !lacks(&self.position, once) || !lacks(&self.settled, once) {
             return false;
         }
         self.targets.entry(peer).or_default().join(once);
         self.fence(peer)
     }
 
+    /// It has caught up, and the store is to note that it serves.
+    pub(super) fn prepare_to_serve(&mut self) {
+        self.is_about_to_serve = true;
+        for target in self.targets.values() {
+            self.settled.join(target);
+        }
+    }
+
     /// The store has noted that this partition serves.
     pub(super) fn begin_to_serve(&mut self) {
         self.is_serving = true;
         self.past = Past::Served;
+        self.targets.clear();
     }
 
     /// Takes in that a replica has one log on its disk up to here.
@@ -366,7 +397,7 @@ impl Replica {
     }
 
     /// Whether all that the other replicas of the region held when they first spoke is here, and every other
-    /// target too.
+    /// target too, but for what nobody has any more.
     ///
     /// A replica whose disk was empty waits for the word of all of them, for any of them may be the only other one
     /// that has what this one once acknowledged. A fenced one waits for a quorum with itself: after a crash it has
@@ -382,7 +413,8 @@ impl Replica {
             Past::Served => self.neighbours.len().div_ceil(2),
         };
         heard.count() >= wanted
-            && !(self.targets.values()).any(|target| lacks(&self.position, target))
+            && !(self.targets.values())
+                .any(|target| lacks(&self.position, &attainable(self, self.me, target)))
     }
 
     /// Up to where an actor's log is complete on a quorum of this region's replicas, this one included.

@@ -48,7 +48,7 @@ pub(super) fn serve(core: &mut Core, outputs: &mut Vec<Output>) {
         .collect();
     for partition in ready {
         if let Some(replica) = core.replicas.get_mut(&partition) {
-            replica.is_about_to_serve = true;
+            replica.prepare_to_serve();
         }
         core.change(
             outputs,

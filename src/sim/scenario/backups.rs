@@ -118,3 +118,44 @@ fn old_backup_whole_region() {
     scene.until_quiet();
     assert_eq!(scene.get(4, &kv("keep")).as_deref(), Some("newer"));
 }
+
+/// A write gets no further than its coordinator's disk, which is lost after all have heard that it is there.
+fn lost_with_its_disk(regions: &[usize]) -> Scene {
+    let mut scene = Scene::new(&Shape::of(regions));
+    scene.put(0, &kv("key"), "old");
+    scene.until_quiet();
+    for node in [1, 2] {
+        scene.lose(0, node, |message| {
+            matches!(message, crate::protocol::Message::Append(_))
+        });
+    }
+    let key = kv("key");
+    let op = WriteOp::Put(super::asks::bytes("lost"));
+    scene.begin(0, super::at_quorum(super::asks::write(&key, op)));
+    scene.run_for(1_000_000);
+    scene.lose_disk(0);
+    scene.heal();
+    scene
+}
+
+#[test]
+fn what_nobody_has_any_more_is_not_waited_for() {
+    for regions in [&[3][..], &[3, 3]] {
+        let mut scene = lost_with_its_disk(regions);
+        scene.until_quiet();
+        assert_eq!(scene.get(0, &kv("key")).as_deref(), Some("old"));
+    }
+}
+
+#[test]
+fn what_a_region_has_lost_is_not_waited_for_in_another_one() {
+    let mut scene = lost_with_its_disk(&[3, 3]);
+    scene.cut(&[0, 1, 2], &[3, 4, 5]);
+    scene.until("serving", |scene| {
+        scene.world.nodes[0].is_serving(scene.world.now)
+    });
+    scene.run_for(5_000_000);
+    assert!(scene.world.nodes[0].is_serving(scene.world.now));
+    scene.heal();
+    scene.until_quiet();
+}
