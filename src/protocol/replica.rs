@@ -292,7 +292,8 @@ impl Replica {
         if let Some(other) = self.others.get_mut(&node) {
             other.hear_itself(known, told);
         }
-        if told == Told::All {
+        // As soon as it has told all once: a region must not wait for its next full word to count on it.
+        if (self.others.get(&node)).is_some_and(|other| other.has_spoken) {
             self.believe(node);
         }
         if told == Told::All && self.neighbours.contains(&node) && !self.is_serving {
