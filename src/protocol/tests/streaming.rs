@@ -15,7 +15,11 @@ fn appends(bench: &mut Bench) -> Vec<Append> {
             message: Message::Append(append),
             ..
         } => Some(append),
-        _ => None,
+        Output::Send { .. }
+        | Output::Change { .. }
+        | Output::Query { .. }
+        | Output::Reply { .. }
+        | Output::Report(_) => None,
     };
     outputs.into_iter().filter_map(append).collect()
 }
