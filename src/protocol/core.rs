@@ -54,7 +54,7 @@ pub(super) enum Purpose {
     Count(Origin),
     /// A page of rows for a listing.
     List(u64),
-    /// A page of log after a number for a stream.
+    /// A page of log for a stream, and which.
     LogPage(StreamId, u64),
     /// A peer reads here.
     PeerRead {

@@ -350,7 +350,10 @@ impl Selects {
         let state = own.state();
         for (node, word) in &mut select.said {
             if let Word::Early(told) = word {
-                let is_same = select.is_own_readable && told.state == state && told.next.is_none();
+                let is_same = select.is_own_readable
+                    && told.state == state
+                    && told.next.is_none()
+                    && own.is_known_at(&told.position);
                 if is_same {
                     *word = Word::Same(std::mem::take(&mut told.position));
                 } else {
