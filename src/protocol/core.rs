@@ -48,6 +48,7 @@ pub(super) enum Purpose {
     ReadRepair(u64),
     /// This node's own part of a read of several rows.
     Select(u64),
+    SelectOperations(u64),
     /// This node's own part of its repair.
     SelectRepair(u64),
     /// The members of a collection are counted for somebody.

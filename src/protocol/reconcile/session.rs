@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::model::{
     Answer, Change, DIGEST_FANOUT, DIGEST_LEVELS, DigestNode, Dot, NodeId, PartitionId, Position,
-    Query, Row, RowKey, Summary, Time,
+    Part, Query, Row, RowKey, Summary, Time,
 };
 use crate::protocol::core::{Core, Purpose, send};
 use crate::protocol::message::{Lane, Message};
@@ -516,6 +516,11 @@ impl Session {
             let Some(mut row) = row else { continue };
             bytes += row.size();
             row.recall(&gone);
+            let replica = core.replicas.get(&partition);
+            let here = replica.map(|replica| &replica.position);
+            if self.mode == Mode::Routine && here.is_none_or(|here| is_ahead(&key, &row, here)) {
+                continue;
+            }
             self.mending += 1;
             core.change(
                 outputs,
@@ -545,6 +550,10 @@ impl Session {
         let mut given = Vec::new();
         for (key, row) in keys.into_iter().zip(rows) {
             let Some(row) = row else { continue };
+            let there = self.base.as_ref();
+            if there.is_none_or(|there| is_ahead(&key, &row, there)) {
+                continue;
+            }
             if bytes > 0 && bytes + row.size() > core.limits.batch_bytes_max {
                 self.push.push_back(key);
                 continue;
@@ -562,6 +571,18 @@ impl Session {
             self.step = Step::Pushing { id };
         }
         bytes
+    }
+}
+
+/// Whether a row is a share of a counter that holds more than whoever stands at this position has operations of. Its
+/// actor's log brings both, in order.
+fn is_ahead(key: &RowKey, row: &Row, position: &Position) -> bool {
+    match (key.part(), row) {
+        (Some(Part::Share(_, actor)), Row::Share(share)) => {
+            let n = share.own.n;
+            !position.covers(Dot { actor, n })
+        }
+        _ => false,
     }
 }
 
