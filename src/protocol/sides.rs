@@ -278,7 +278,7 @@ mod tests {
         mine.join(&theirs);
         assert_eq!(
             mine.rows.keys().collect::<Vec<_>>(),
-            [&share(1), &share(9), &once]
+            [&once, &share(1), &share(9)]
         );
         assert_eq!(mine.next, Some(page_end(&share(1).subkey)));
     }

@@ -104,7 +104,7 @@ impl<E: Engine> Door<E> {
         Ok(met)
     }
 
-    /// The reset of a share, if it came by the log of who reset it, before the operations that are in the share: they
+    /// The reset of a share, if it came by the log of who reset it before the operations that were added since: these
     /// come by the share's own log, and what was added with them.
     fn only_reset(
         &self,
@@ -118,7 +118,10 @@ impl<E: Engine> Door<E> {
             return None;
         };
         let n = share.own.n;
-        if entry.actor == actor || self.partitions.get(&partition)?.covers(Dot { actor, n }) {
+        if share.is_reset() || entry.actor == actor {
+            return None;
+        }
+        if self.partitions.get(&partition)?.covers(Dot { actor, n }) {
             return None;
         }
         let own = match mine {
