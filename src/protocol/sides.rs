@@ -3,6 +3,7 @@
 //! A replica's position is a causal context of its whole partition. So what it has not, though its position covers
 //! it, was deleted there and collected.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -86,15 +87,18 @@ impl Side {
         });
     }
 
-    /// The rows of the merged state that this replica has not got.
+    /// The rows of the merged state that this replica has not got, operations before shares.
     pub(super) fn lacks(&self, merged: &Self) -> Vec<(RowKey, Row)> {
         let has = |key: &RowKey, row: &Row| match self.rows.get(key) {
             Some(mine) => {
                 mine.summary().state == row.summary().state
                     && knows(&self.position, Some(mine), row)
             }
-            // It has collected the delete.
-            None => row.is_tombstone() && row.dots().iter().all(|dot| self.position.covers(*dot)),
+            // It has collected the delete. And of operations only those are shown that are not known to be there.
+            None => {
+                let may_be_absent = row.is_tombstone() || matches!(row, Row::Once(_));
+                may_be_absent && row.dots().iter().all(|dot| self.position.covers(*dot))
+            }
         };
         let lacking = merged.rows.iter().filter(|(key, row)| !has(key, row));
         lacking
@@ -106,6 +110,36 @@ impl Side {
     /// seen go. It may not have met it at all, and would show it when it comes.
     pub(super) fn is_known_at(&self, position: &Position) -> bool {
         self.rows.values().all(|row| knows(position, None, row))
+    }
+
+    /// Merges operations that this replica holds beside what was selected.
+    pub(super) fn add_operations(&mut self, rows: Vec<(RowKey, Row)>) {
+        for (key, row) in rows {
+            match self.rows.entry(key) {
+                Entry::Vacant(entry) => drop(entry.insert(row)),
+                Entry::Occupied(mut entry) => drop(entry.get_mut().merge(&row)),
+            }
+        }
+    }
+
+    /// The counters of which it holds anything.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        self.rows.keys().filter_map(|key| match key.part()? {
+            Part::Share(place, _) | Part::Once(place, _) => Some(place),
+            Part::Plain
+            | Part::Clear(_)
+            | Part::Member(_)
+            | Part::Field(_)
+            | Part::Conflict(_)
+            | Part::Expiry => None,
+        })
+    }
+
+    /// The operations among its rows.
+    pub(super) fn operations(&self) -> impl Iterator<Item = &RowKey> {
+        let rows = self.rows.iter();
+        let once = rows.filter(|(_, row)| matches!(row, Row::Once(_)));
+        once.map(|(key, _)| key)
     }
 
     /// Forgets what lies beyond a subkey.
@@ -294,7 +328,7 @@ mod tests {
         mine.join(&theirs);
         assert_eq!(
             mine.rows.keys().collect::<Vec<_>>(),
-            [&share(1), &share(9), &once]
+            [&once, &share(1), &share(9)]
         );
         assert_eq!(mine.next, Some(page_end(&share(1).subkey)));
     }

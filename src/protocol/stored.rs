@@ -144,6 +144,7 @@ impl Machine {
             | Purpose::Retire(..)
             | Purpose::Read(_)
             | Purpose::Select(_)
+            | Purpose::SelectOperations(_)
             | Purpose::PeerSelect { .. }
             | Purpose::Count(_)
             | Purpose::List(_)
@@ -168,6 +169,9 @@ impl Machine {
         match purpose {
             Purpose::Read(id) => self.reads.on_own(core, id, answer, outputs),
             Purpose::Select(id) => self.selects.on_own(core, id, answer, outputs),
+            Purpose::SelectOperations(id) => {
+                self.selects.on_operations(core, id, answer, outputs);
+            }
             Purpose::PeerSelect { peer, id, whole } => {
                 let message = answer::selected(id, whole, answer);
                 send(outputs, peer, Lane::Request, message);
