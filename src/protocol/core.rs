@@ -65,7 +65,11 @@ pub(super) enum Purpose {
         lane: Lane,
     },
     /// A peer reads several rows of a key here.
-    PeerSelect { peer: NodeId, id: u64, whole: bool },
+    PeerSelect {
+        peer: NodeId,
+        id: u64,
+        whole: bool,
+    },
     /// A peer repairs here; the last change of its message tells it.
     PeerRepair {
         peer: NodeId,
@@ -74,7 +78,10 @@ pub(super) enum Purpose {
         is_last: bool,
     },
     /// A peer asks for digests or listings.
-    PeerDigest { peer: NodeId, id: u64 },
+    PeerDigest {
+        peer: NodeId,
+        id: u64,
+    },
     /// This node's own half of a step of reconciliation.
     Reconcile(PartitionId, Half),
     /// A row that reconciliation mends here.

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::model::{
-    Answer, Change, Duration, Level, NodeId, Part, PartitionId, Place, Position, Query, Row, RowKey,
-    Selection, Time,
+    Answer, Change, Duration, Level, NodeId, Part, PartitionId, Place, Position, Query, Row,
+    RowKey, Selection, Time,
 };
 
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
@@ -376,7 +376,7 @@ impl Selects {
         }
         let sides = select.sides(core.me);
         let Some(query) = select.completion(core.me, &sides) else {
-            self.merge(core, id, sides, outputs);
+            self.merge(core, id, &sides, outputs);
             return;
         };
         select.stage = Stage::Completing(sides);
@@ -401,7 +401,7 @@ impl Selects {
         let own = sides.iter_mut().find(|(node, _)| *node == core.me);
         if let (Answer::Selected { rows, .. }, Some((_, own))) = (answer, own) {
             own.add_operations(rows);
-            self.merge(core, id, sides, outputs);
+            self.merge(core, id, &sides, outputs);
         } else if let Some(select) = self.end(core, id) {
             // Without them, what was counted twice would not be known.
             self.fail(core, select.request, Unavailable::Replicas, outputs);
@@ -413,13 +413,13 @@ impl Selects {
         &mut self,
         core: &mut Core,
         id: u64,
-        sides: Vec<(NodeId, Side)>,
+        sides: &[(NodeId, Side)],
         outputs: &mut Vec<Output>,
     ) {
         let Some(select) = self.selects.get_mut(&id) else {
             return;
         };
-        let merged = merged(&sides);
+        let merged = merged(sides);
         let lacking: Vec<(NodeId, Vec<(RowKey, Row)>)> = sides
             .iter()
             .map(|(node, side)| (*node, side.lacks(&merged)))

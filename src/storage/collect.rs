@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Actor, Context, Dot, Effect, OpId, Part, PartitionId, Place, Row, RowKey, Wall,
-    once_prefix,
+    Actor, Context, Dot, Effect, OpId, Part, PartitionId, Place, Row, RowKey, Wall, once_prefix,
 };
 
 use super::engine::{Engine, Space};

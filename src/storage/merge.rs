@@ -1,7 +1,9 @@
 //! Merging a row's state from a peer with the one here, whichever way it came.
 
 use crate::hlc::Ahead;
-use crate::model::{Dot, Effect, Part, PartitionId, Row, RowKey, Share, Tally, Timestamp, Version, Wall};
+use crate::model::{
+    Dot, Effect, Part, PartitionId, Row, RowKey, Share, Tally, Timestamp, Version, Wall,
+};
 
 use super::conflict::Lost;
 use super::engine::Engine;

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use crate::model::{
-    Answer, Collection, Context, Dot, OpId, Part, PartitionId, Place, Position, Row, RowKey, Selection,
-    Wall, collection_prefixes, once_prefix, share_prefix,
+    Answer, Collection, Context, Dot, OpId, Part, PartitionId, Place, Position, Row, RowKey,
+    Selection, Wall, collection_prefixes, once_prefix, share_prefix,
 };
 
 use super::Error;
@@ -42,7 +42,7 @@ impl<S: Snapshot> Reader<S> {
             Selection::Rows(names) => (select_rows(&snapshot, names)?, None),
             Selection::Counter { key, place } => {
                 (select_counter(&snapshot, key, place, beyond)?, None)
-            },
+            }
             Selection::Page {
                 key,
                 collection,

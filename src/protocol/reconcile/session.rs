@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::model::{
-    Answer, Change, DIGEST_FANOUT, DIGEST_LEVELS, DigestNode, Dot, NodeId, PartitionId, Position,
-    Part, Query, Row, RowKey, Summary, Time,
+    Answer, Change, DIGEST_FANOUT, DIGEST_LEVELS, DigestNode, Dot, NodeId, Part, PartitionId,
+    Position, Query, Row, RowKey, Summary, Time,
 };
 use crate::protocol::core::{Core, Purpose, send};
 use crate::protocol::message::{Lane, Message};
