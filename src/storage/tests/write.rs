@@ -7,8 +7,8 @@ use super::{
     members, open, options, page, piece, position, put, row, value, write, written,
 };
 use crate::model::{
-    Actor, Change, Collection, Condition, Context, Denial, Dot, Effect, FieldValue, Limits, NodeId, OpId,
-    Place, RegionId, Row, Session, Siblings, Timestamp, Wall, Write, WriteOp,
+    Actor, Change, Collection, Condition, Context, Denial, Dot, Effect, FieldValue, Limits, NodeId,
+    OpId, Place, RegionId, Row, Session, Siblings, Timestamp, Wall, Write, WriteOp,
 };
 use crate::storage::{Door, Memory, MemoryDisk, OpenOptions, Space};
 
