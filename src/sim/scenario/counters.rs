@@ -3,7 +3,7 @@
 use super::asks::{add, fields_op, reset, write};
 use super::shape::kv;
 use super::{Bug, Scene, Shape, at_quorum, pairs};
-use crate::model::{Level, Part, Selection};
+use crate::model::Level;
 use crate::protocol::{Message, Outcome, Request};
 
 #[test]
@@ -138,39 +138,6 @@ fn an_operation_is_known_where_its_share_was_repaired() {
         for node in 0..3 {
             assert_eq!(scene.counter(node, &kv("key")), Some(107), "at n{node}");
         }
-    }
-}
-
-/// A reader has brought the row of an operation, and its share is lost with the coordinator's disk.
-#[test]
-fn an_operation_without_its_share_is_applied_again() {
-    let mut scene = Scene::new(&Shape::of(&[3]));
-    let key = kv("key");
-    scene.write(0, &key, add(100, Some(1)));
-    scene.until_quiet();
-    stop_logs(&mut scene);
-    let first = scene.begin(0, at_quorum(write(&key, add(7, Some(2)))));
-    scene.run_for(100_000);
-    assert_eq!(scene.outcome(first), None, "nobody was told");
-    let rows = scene.rows(0, &key);
-    let mut repeated = rows
-        .keys()
-        .filter(|key| matches!(key.part(), Some(Part::Once(..))));
-    let once = repeated.next_back().cloned().unwrap();
-    for node in [0, 1, 2] {
-        let seen = scene.select(node, Selection::Rows(vec![once.clone()]));
-        assert_eq!(seen.len(), 1, "at n{node}");
-    }
-    scene.lose_disk(0);
-    scene.heal();
-    scene.until_ready(0);
-    let outcome = scene.ask_until_done(1, &write(&key, add(7, Some(2))));
-    assert!(matches!(outcome, Outcome::Written(_)), "{outcome:?}");
-    for _ in 0..2 {
-        for node in 0..3 {
-            assert_eq!(scene.counter(node, &key), Some(107), "at n{node}");
-        }
-        scene.until_quiet();
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::{
     COUNT, WALL, apply, bytes, change, check_store, count, counter, delete, feed, fresh, key,
-    members, open, options, page, position, put, row, value, write, written,
+    members, open, options, page, piece, position, put, row, value, write, written,
 };
 use crate::model::{
-    Change, Collection, Condition, Context, Denial, Dot, Effect, FieldValue, Limits, NodeId, OpId,
-    Place, RegionId, Row, Session, Siblings, Timestamp, Wall, Write, WriteOp,
+    Actor, Change, Collection, Condition, Context, Denial, Dot, Effect, FieldValue, Limits, NodeId,
+    OpId, Place, RegionId, Row, Session, Siblings, Timestamp, Wall, Write, WriteOp,
 };
 use crate::storage::{Door, Memory, MemoryDisk, OpenOptions, Space};
 
@@ -244,6 +244,46 @@ fn an_add_wins_over_a_remove_that_did_not_see_it() {
         (members(&a, "s"), members(&b, "s")),
         (vec![bytes("m")], vec![bytes("m")])
     );
+}
+
+/// Gives the receiver one actor's log.
+fn feed_log(sender: &Door<Memory>, receiver: &mut Door<Memory>, actor: Actor) {
+    let partition = key("n").partition(COUNT);
+    let change = piece(sender, receiver, partition, actor).unwrap();
+    let effect = apply(receiver, change);
+    assert!(matches!(effect, Effect::Appended { .. }), "{effect:?}");
+}
+
+#[test]
+fn a_reset_that_overtakes_a_log_brings_no_increments_without_their_ids() {
+    let (mut a, mut b, mut c) = (fresh(1), fresh(2), fresh(3));
+    change(&mut a, "n", add(1, None));
+    feed(&a, &mut b);
+    change(&mut b, "n", WriteOp::Reset { place: Place::Key });
+    feed(&b, &mut a);
+    change(&mut a, "n", add(7, Some(1)));
+    feed(&a, &mut b);
+    feed_log(&b, &mut c, b.actor);
+    assert_eq!(counter(&c, "n"), None);
+    check_store(&c);
+    feed_log(&b, &mut c, a.actor);
+    assert_eq!(counter(&c, "n"), Some(7));
+    assert_eq!(change(&mut c, "n", add(7, Some(1))).len(), 0);
+}
+
+#[test]
+fn an_id_whose_share_is_not_here_is_applied_here() {
+    let (mut a, mut b) = (fresh(1), fresh(2));
+    let items = change(&mut a, "n", add(7, Some(1)));
+    let (key, row) = (items[0].key.clone(), items[0].row.clone());
+    assert!(matches!(row, Row::Once(_)));
+    apply(&mut b, Change::Repair { key, row });
+    assert_eq!(change(&mut b, "n", add(7, Some(1))).len(), 2);
+    assert_eq!(counter(&b, "n"), Some(7));
+    feed(&a, &mut b);
+    assert_eq!(counter(&b, "n"), Some(7));
+    assert_eq!(change(&mut b, "n", add(7, Some(1))).len(), 0);
+    check_store(&b);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use super::super::asks::{add, reset, write};
 use super::super::shape::kv;
-use super::super::{Scene, Shape};
+use super::super::{Scene, Shape, at_quorum, pairs};
 use super::{HERE, SECOND, THERE, at_once, two_regions};
-use crate::model::{Duration, WriteOp};
+use crate::model::{Duration, Part, Selection, WriteOp};
 use crate::protocol::{Message, Outcome};
 
 fn shown(scene: &mut Scene) -> i128 {
@@ -106,6 +106,41 @@ fn counter_retry_late() {
     scene.then(HERE, &kv("key"), add(1, Some(7)));
     scene.until_quiet();
     assert_eq!(shown(&mut scene), 2);
+}
+
+/// A reader has brought the row of an operation, and its share is lost with the coordinator's disk.
+#[test]
+fn counter_retry_lost() {
+    let mut scene = Scene::new(&Shape::of(&[3]));
+    let key = kv("key");
+    scene.write(0, &key, add(100, Some(1)));
+    scene.until_quiet();
+    for (from, to) in pairs(&[0, 1, 2], &[0, 1, 2]) {
+        scene.lose(from, to, |message| matches!(message, Message::Append(_)));
+    }
+    let first = scene.begin(0, at_quorum(write(&key, add(7, Some(2)))));
+    scene.run_for(100_000);
+    assert_eq!(scene.outcome(first), None, "nobody was told");
+    let rows = scene.rows(0, &key);
+    let mut repeated = rows
+        .keys()
+        .filter(|key| matches!(key.part(), Some(Part::Once(..))));
+    let once = repeated.next_back().cloned().unwrap();
+    for node in [0, 1, 2] {
+        let seen = scene.select(node, Selection::Rows(vec![once.clone()]));
+        assert_eq!(seen.len(), 1, "at n{node}");
+    }
+    scene.lose_disk(0);
+    scene.heal();
+    scene.until_ready(0);
+    let outcome = scene.ask_until_done(1, &write(&key, add(7, Some(2))));
+    assert!(matches!(outcome, Outcome::Written(_)), "{outcome:?}");
+    for _ in 0..2 {
+        for node in 0..3 {
+            assert_eq!(scene.counter(node, &key), Some(107), "at n{node}");
+        }
+        scene.until_quiet();
+    }
 }
 
 #[test]
