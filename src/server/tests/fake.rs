@@ -23,7 +23,7 @@ pub(super) const PARTITIONS: u16 = 8;
 
 /// One node in memory.
 #[derive(Debug)]
-pub(super) struct Fake {
+pub(in crate::server) struct Fake {
     topology: Topology,
     ledger: Mutex<Ledger>,
     /// The wall clock; it stands still.
@@ -42,7 +42,7 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    pub(in crate::server) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             topology: topology(limits),
             ledger: Mutex::default(),
