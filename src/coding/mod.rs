@@ -1,12 +1,19 @@
 //! The form of bytes, between nodes and on disk: a version byte, then postcard.
 //!
 //! This room knows no type of its own: whoever stores or sends something names its version. Decoding never
-//! panics, and never allocates by a length that the bytes themselves do not bear out.
+//! panics, never allocates by a length that the bytes themselves do not bear out, and takes no more memory than some
+//! times their length ([`memory_max`]).
+
+mod bounded;
 
 use bytes::{BufMut, BytesMut};
+use postcard::Deserializer;
+use postcard::de_flavors::Slice;
 use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use bounded::{Bounded, Memory};
 
 /// Why bytes could not be read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -33,6 +40,15 @@ pub enum CodingError {
         /// How many bytes were left.
         bytes: usize,
     },
+    /// The value would take more memory than its bytes may ask for.
+    #[error("the bytes ask for more memory than they may: lists of elements that are next to nothing")]
+    Memory,
+}
+
+/// Memory that a value of so many bytes may take, beside what a list takes while it grows. What nodes say takes some three
+/// times its length; only short lists are mostly of elements that are next to nothing (there is no row under a key).
+pub const fn memory_max(bytes: usize) -> usize {
+    bytes.saturating_mul(4).saturating_add(16 << 20)
 }
 
 /// The sent or stored form of a value.
@@ -72,6 +88,15 @@ pub fn decode_next<T: DeserializeOwned>(
     version: u8,
     bytes: &[u8],
 ) -> Result<(T, &[u8]), CodingError> {
+    decode_within(version, bytes, &mut memory_max(bytes.len()))
+}
+
+/// Reads the first of several values, as [`decode_next`] does, within `memory` bytes of memory; what it takes is taken off.
+pub fn decode_within<'b, T: DeserializeOwned>(
+    version: u8,
+    bytes: &'b [u8],
+    memory: &mut usize,
+) -> Result<(T, &'b [u8]), CodingError> {
     let (found, body) = bytes.split_first().ok_or(CodingError::Empty)?;
     if *found != version {
         return Err(CodingError::Version {
@@ -79,7 +104,18 @@ pub fn decode_next<T: DeserializeOwned>(
             found: *found,
         });
     }
-    postcard::take_from_bytes(body).map_err(CodingError::Garbled)
+    let limit = Memory::new(*memory);
+    let mut decoder = Deserializer::from_flavor(Slice::new(body));
+    let read = T::deserialize(Bounded {
+        inner: &mut decoder,
+        memory: &limit,
+    });
+    *memory = limit.left();
+    match read {
+        Ok(value) => Ok((value, decoder.finalize().map_err(CodingError::Garbled)?)),
+        Err(_) if limit.is_spent() => Err(CodingError::Memory),
+        Err(error) => Err(CodingError::Garbled(error)),
+    }
 }
 
 /// Appends to a buffer that may hold other values already.
@@ -171,6 +207,19 @@ mod tests {
         assert!(decode::<Bytes>(1, &bytes).is_err());
         assert!(decode::<Vec<Vec<u128>>>(1, &bytes).is_err());
         assert!(decode::<String>(1, &bytes).is_err());
+    }
+
+    #[test]
+    fn elements_of_a_byte_do_not_fill_the_memory() {
+        type Lists = Vec<Option<[u128; 20]>>;
+        let count = 1_000_000;
+        let bomb = encode(1, &vec![None::<[u128; 20]>; count]).unwrap();
+        let read = || assert_eq!(decode::<Lists>(1, &bomb), Err(CodingError::Memory));
+        let spent = allocation_counter::measure(read).bytes_max;
+        let most = u64::try_from(4 * memory_max(count)).unwrap();
+        assert!(spent < most, "{spent} bytes");
+        let few = encode(1, &vec![None::<[u128; 20]>; 10_000]).unwrap();
+        assert_eq!(decode::<Lists>(1, &few).unwrap().len(), 10_000);
     }
 
     #[test]
