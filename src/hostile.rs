@@ -35,6 +35,8 @@ pub(crate) struct Hostile {
     pub(crate) target: fn(&[u8]),
     /// Valid inputs.
     pub(crate) seeds: Vec<Vec<u8>>,
+    /// Whether they are the same every time, and so can be kept.
+    pub(crate) is_same: bool,
     /// Most bytes that may be allocated at one time: for any input, and for each byte of it.
     pub(crate) memory: (u64, u64),
 }
@@ -156,7 +158,7 @@ impl Hostile {
     fn corpus(&self) -> Vec<Vec<u8>> {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let folder = folder.join("tests/fuzz/corpus").join(self.name);
-        if std::env::var_os("UPDATE").is_some() {
+        if self.is_same && std::env::var_os("UPDATE").is_some() {
             fs::create_dir_all(&folder).unwrap();
             for seed in &self.seeds {
                 let name = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(seed));

@@ -91,6 +91,7 @@ mod attacks {
         }
         Hostile {
             name: "frames",
+            is_same: true,
             target: frames,
             seeds,
             // Each level of a list whose length lies may take a megabyte before it is found out; zstd takes the rest.
@@ -114,6 +115,7 @@ mod attacks {
         let both = format!("{}{}", node.certificate, node.key);
         Hostile {
             name: "certificates",
+            is_same: false,
             target: certificates,
             seeds: vec![der.to_vec(), both.into_bytes()],
             memory: (64 << 10, 200),

@@ -320,6 +320,7 @@ mod attacks {
         assert!(whole > 1000, "{whole} bytes");
         Hostile {
             name: "peers",
+            is_same: true,
             target: peers,
             seeds,
             memory: (64 << 20, 5000),

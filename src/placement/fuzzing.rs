@@ -33,6 +33,7 @@ mod attacks {
         let local = include_bytes!("../../regions/local.toml").to_vec();
         Hostile {
             name: "topologies",
+            is_same: true,
             target: topologies,
             seeds: vec![good, local],
             memory: (8 << 20, 2000),

@@ -34,6 +34,7 @@ mod attacks {
         };
         Hostile {
             name: "messages",
+            is_same: true,
             target: messages,
             seeds: golden.lines().map(message).collect(),
             // Each level of a list whose length lies may take a megabyte before it is found out.

@@ -251,6 +251,7 @@ mod attacks {
     fn bodies_are_read_or_refused() {
         Hostile {
             name: "bodies",
+            is_same: true,
             target: bodies,
             seeds: bodies_of_all_kinds(),
             memory: (16 << 10, 200),
@@ -262,6 +263,7 @@ mod attacks {
     fn heads_are_read_or_refused() {
         Hostile {
             name: "heads",
+            is_same: true,
             target: heads,
             seeds: texts(&[
                 "PUT /v1/kv/default/%00%2f%FFa+b\nsterna-consistency: each-quorum\nsterna-timeout: 2s\nsterna-ttl: 90s\nif-match: \"00000000000000ff\"\nidempotency-key: x",
@@ -285,7 +287,7 @@ mod attacks {
             session.regions.insert(RegionId(n), seen);
             seeds.extend(tokens.encode(&session).map(|text| Tokens::opened(text.as_bytes())));
         }
-        Hostile { name: "sessions", target: sessions, seeds, memory: (16 << 10, 100) }.run();
+        Hostile { name: "sessions", is_same: true, target: sessions, seeds, memory: (16 << 10, 100) }.run();
     }
 
     #[test]
@@ -297,7 +299,7 @@ mod attacks {
         let seen: Context = (0..5).map(dot).collect();
         let retired = [(NodeId(9), Incarnation(300))].into();
         let seeds = [seen.clone(), Context { retired, ..seen }].map(|context| context::opened(&context));
-        Hostile { name: "contexts", target: contexts, seeds: seeds.to_vec(), memory: (16 << 10, 400) }.run();
+        Hostile { name: "contexts", is_same: true, target: contexts, seeds: seeds.to_vec(), memory: (16 << 10, 400) }.run();
     }
 
     #[test]
@@ -305,11 +307,11 @@ mod attacks {
         let row = RowKey::plain(KEYSPACE, Bytes::from_static(b"\xff/"));
         let after = cursor::Cursor { index: row.token.partition_index(8), after: Some(row) };
         let seeds = [cursor::Cursor::START, after].map(cursor::opened);
-        Hostile { name: "cursors", target: cursors, seeds: seeds.to_vec(), memory: (8 << 10, 100) }.run();
+        Hostile { name: "cursors", is_same: true, target: cursors, seeds: seeds.to_vec(), memory: (8 << 10, 100) }.run();
     }
 
     #[test]
     fn a_connection_ends_whatever_is_sent() {
-        Hostile { name: "http", target: http, seeds: requests(), memory: (1 << 20, 300) }.run();
+        Hostile { name: "http", is_same: true, target: http, seeds: requests(), memory: (1 << 20, 300) }.run();
     }
 }

@@ -108,6 +108,7 @@ mod attacks {
         };
         Hostile {
             name: "records",
+            is_same: true,
             target: records,
             seeds: golden().into_iter().map(seed).collect(),
             memory: (8 << 20, 300),
@@ -119,6 +120,7 @@ mod attacks {
     fn names_are_read_or_refused() {
         Hostile {
             name: "names",
+            is_same: true,
             target: names,
             seeds: golden().into_iter().map(|(_, key, _)| key).collect(),
             memory: (8 << 10, 10),
