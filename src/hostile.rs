@@ -151,7 +151,10 @@ impl Hostile {
         let (any, each) = self.memory;
         let most = any + each * u64::try_from(bytes.len()).unwrap();
         let length = bytes.len();
-        assert!(spent <= most, "{length} bytes of input took {spent} bytes of memory, more than {most}");
+        assert!(
+            spent <= most,
+            "{length} bytes of input took {spent} bytes of memory, more than {most}"
+        );
     }
 
     /// What is kept, and the seeds; `UPDATE=1` keeps the seeds.

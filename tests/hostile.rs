@@ -214,13 +214,20 @@ fn memory(site: &Site, node: &str) -> u64 {
     let id = site.running[node].id();
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    line.unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
+    line.unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 /// Files that this process, and those that it starts, may have open.
 fn files_max() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max open files"));
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
     let soft = line.unwrap().split_whitespace().nth(3).unwrap();
     soft.parse().unwrap_or(usize::MAX)
 }

@@ -41,7 +41,9 @@ pub enum CodingError {
         bytes: usize,
     },
     /// The value would take more memory than its bytes may ask for.
-    #[error("the bytes ask for more memory than they may: lists of elements that are next to nothing")]
+    #[error(
+        "the bytes ask for more memory than they may: lists of elements that are next to nothing"
+    )]
     Memory,
 }
 

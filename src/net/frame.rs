@@ -396,7 +396,10 @@ mod tests {
         let rows = vec![None; FRAME_BYTES_MAX / 2];
         let payload = coding::encode(MESSAGE_VERSION, &Message::Rows { id: 1, rows }).unwrap();
         let (error, spent) = refused(&payload);
-        assert!(matches!(error, FrameError::Message(CodingError::Memory)), "{error}");
+        assert!(
+            matches!(error, FrameError::Message(CodingError::Memory)),
+            "{error}"
+        );
         // A list takes up to three times its length while it grows.
         let most = 4 * coding::memory_max(payload.len());
         assert!(spent < u64::try_from(most).unwrap(), "{spent} bytes");

@@ -76,7 +76,9 @@ mod attacks {
         for id in 0..5u8 {
             buffer.push(&small(u64::from(id)), usize::MAX).unwrap();
             let value = vec![id; usize::from(id) * 100];
-            buffer.push(&large(u64::from(id), value), usize::MAX).unwrap();
+            buffer
+                .push(&large(u64::from(id), value), usize::MAX)
+                .unwrap();
         }
         let plain = buffer.take();
         let packed = Packer::new().unwrap().pack(plain.clone());

@@ -41,8 +41,17 @@ fn topology() -> Option<Topology> {
         writeln!(text, "[[region]]\nname = \"{region}\"").ok()?;
         for n in 0..count {
             let port = 1000 + 2 * n + if region == "a" { 0 } else { 100 };
-            writeln!(text, "[[region.node]]\nid = \"{region}{n}\"\nzone = \"z{n}\"").ok()?;
-            writeln!(text, "http = \"127.0.0.1:{port}\"\npeer = \"127.0.0.1:{}\"", port + 1).ok()?;
+            writeln!(
+                text,
+                "[[region.node]]\nid = \"{region}{n}\"\nzone = \"z{n}\""
+            )
+            .ok()?;
+            writeln!(
+                text,
+                "http = \"127.0.0.1:{port}\"\npeer = \"127.0.0.1:{}\"",
+                port + 1
+            )
+            .ok()?;
         }
     }
     for (name, merge) in [("lww", "lww"), ("siblings", "siblings")] {
@@ -113,7 +122,9 @@ impl Life {
     }
 
     fn peer(&self, index: u8) -> Option<NodeId> {
-        self.peers.get(usize::from(index) % self.peers.len().max(1)).copied()
+        self.peers
+            .get(usize::from(index) % self.peers.len().max(1))
+            .copied()
     }
 
     fn on_event(&mut self, event: Event) {
@@ -161,7 +172,9 @@ impl Life {
             let staged = self.door.stage(self.now().wall, &changes);
             assert!(staged.is_ok(), "the store refuses {changes:?}: {staged:?}");
             let effects = staged.unwrap_or_default();
-            self.step(Input::Staged(tickets.iter().copied().zip(effects).collect()));
+            self.step(Input::Staged(
+                tickets.iter().copied().zip(effects).collect(),
+            ));
             let committed = self.door.commit();
             assert!(committed.is_ok(), "{committed:?}");
             self.step(Input::Durable(tickets));
@@ -222,7 +235,9 @@ mod attacks {
 
     use super::*;
     use crate::hostile::Hostile;
-    use crate::model::{Collection, Context, KeyspaceId, OpId, Place, RowKey, Selection, Write, WriteOp};
+    use crate::model::{
+        Collection, Context, KeyspaceId, OpId, Place, RowKey, Selection, Write, WriteOp,
+    };
     use crate::protocol::Operation;
 
     fn write(keyspace: &str, key: &'static str, op: WriteOp) -> Request {
@@ -247,26 +262,64 @@ mod attacks {
             write("lww", "b", WriteOp::Put(value("2"))),
             write("lww", "a", WriteOp::Delete),
             ttl,
-            write("siblings", "a", WriteOp::PutSibling { value: value("3"), seen: None }),
+            write(
+                "siblings",
+                "a",
+                WriteOp::PutSibling {
+                    value: value("3"),
+                    seen: None,
+                },
+            ),
             write("siblings", "a", WriteOp::DeleteSiblings { seen: None }),
-            write("lww", "n", WriteOp::Add { place: Place::Key, delta: 5, id: Some(OpId(7)) }),
+            write(
+                "lww",
+                "n",
+                WriteOp::Add {
+                    place: Place::Key,
+                    delta: 5,
+                    id: Some(OpId(7)),
+                },
+            ),
             write("lww", "n", WriteOp::Reset { place: Place::Key }),
             write("lww", "s", members(&["a", "b"], &[])),
             write("lww", "s", members(&[], &["a"])),
-            write("lww", "s", WriteOp::Clear { collection: Collection::Set, seen: Context::default() }),
+            write(
+                "lww",
+                "s",
+                WriteOp::Clear {
+                    collection: Collection::Set,
+                    seen: Context::default(),
+                },
+            ),
             Operation::Get { key: key.clone() }.into(),
-            Operation::Select { selection: Selection::Counter { key: key.clone(), place: Place::Key } }.into(),
-            Operation::Count { key, collection: Collection::Set }.into(),
+            Operation::Select {
+                selection: Selection::Counter {
+                    key: key.clone(),
+                    place: Place::Key,
+                },
+            }
+            .into(),
+            Operation::Count {
+                key,
+                collection: Collection::Set,
+            }
+            .into(),
         ]
     }
 
     /// What each node of a cluster lives through while clients write: events, as they would be sent.
     fn lives() -> Vec<Vec<u8>> {
         let topology = topology().unwrap();
-        let mut lives: Vec<Life> = (0..4).map(|index| Life::new(&topology, index).unwrap()).collect();
+        let mut lives: Vec<Life> = (0..4)
+            .map(|index| Life::new(&topology, index).unwrap())
+            .collect();
         let mut nodes: Vec<NodeId> = Vec::new();
         for life in &lives {
-            let mut others = Placement::new(&topology).nodes().keys().copied().collect::<Vec<_>>();
+            let mut others = Placement::new(&topology)
+                .nodes()
+                .keys()
+                .copied()
+                .collect::<Vec<_>>();
             others.retain(|node| !life.peers.contains(node));
             nodes.extend(others);
         }
@@ -288,7 +341,11 @@ mod attacks {
         for round in 0..120 {
             for (from, to, message) in std::mem::take(&mut inflight) {
                 let index = nodes.iter().position(|node| *node == to).unwrap();
-                let place = lives[index].peers.iter().position(|peer| *peer == nodes[from]).unwrap();
+                let place = lives[index]
+                    .peers
+                    .iter()
+                    .position(|peer| *peer == nodes[from])
+                    .unwrap();
                 let event = Event::Hear(u8::try_from(place).unwrap(), Box::new(message));
                 let said = happen(&mut lives, index, event);
                 inflight.extend(said.into_iter().map(|(to, message)| (index, to, message)));
@@ -307,10 +364,15 @@ mod attacks {
         }
         // In pieces: what comes late in a long life is seldom changed.
         let said = |events: &[Event]| {
-            let coded = events.iter().map(|event| coding::encode(VERSION, event).unwrap());
+            let coded = events
+                .iter()
+                .map(|event| coding::encode(VERSION, event).unwrap());
             coded.collect::<Vec<_>>().concat()
         };
-        scripts.iter().flat_map(|script| script.chunks(60).take(8).map(said)).collect()
+        scripts
+            .iter()
+            .flat_map(|script| script.chunks(60).take(8).map(said))
+            .collect()
     }
 
     #[test]

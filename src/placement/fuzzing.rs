@@ -9,7 +9,10 @@ pub fn topologies(bytes: &[u8]) {
     };
     match Topology::parse("topology.toml", text) {
         Ok(topology) => {
-            assert_eq!(Topology::parse("topology.toml", text).as_ref(), Ok(&topology));
+            assert_eq!(
+                Topology::parse("topology.toml", text).as_ref(),
+                Ok(&topology)
+            );
             let shards = topology.keyspaces.len() * usize::from(topology.partitions);
             if shards <= 1000 {
                 let placement = Placement::new(&topology);
@@ -17,7 +20,10 @@ pub fn topologies(bytes: &[u8]) {
             }
         }
         Err(error) => {
-            assert!(error.line >= 1 && error.line <= text.lines().count().max(1) + 1, "{error}");
+            assert!(
+                error.line >= 1 && error.line <= text.lines().count().max(1) + 1,
+                "{error}"
+            );
         }
     }
 }

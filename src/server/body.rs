@@ -161,13 +161,17 @@ impl Growing<'_> {
         if length > self.bytes.capacity().max(SMALL_BYTES) {
             let wanted = self.bytes.capacity().saturating_mul(2).max(PIECE_BYTES);
             let wanted = wanted.min(self.bytes_max).max(length);
-            let held = self.room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let held = self
+                .room
+                .as_ref()
+                .map_or(0, OwnedSemaphorePermit::num_permits);
             let more = self.budget.reserve(wanted.saturating_sub(held))?;
             match &mut self.room {
                 Some(room) => room.merge(more),
                 None => self.room = Some(more),
             }
-            self.bytes.reserve_exact(wanted.saturating_sub(self.bytes.len()));
+            self.bytes
+                .reserve_exact(wanted.saturating_sub(self.bytes.len()));
         }
         self.bytes.extend_from_slice(data);
         Ok(())

@@ -9,7 +9,10 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 /// A list of which at most `MAX` items are kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(any(test, fuzzing), derive(serde::Serialize), serde(into = "Vec<T>"))]
-#[cfg_attr(any(test, fuzzing), serde(bound(serialize = "T: serde::Serialize + Clone")))]
+#[cfg_attr(
+    any(test, fuzzing),
+    serde(bound(serialize = "T: serde::Serialize + Clone"))
+)]
 pub(super) struct Few<T, const MAX: usize> {
     /// Those that are kept.
     pub(super) items: Vec<T>,

@@ -118,7 +118,10 @@ pub fn sessions(bytes: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(bytes) {
         drop(tokens.decode(&value));
     }
-    let Some(session) = tokens.sealed(bytes).and_then(|text| tokens.decode(&text).ok()) else {
+    let Some(session) = tokens
+        .sealed(bytes)
+        .and_then(|text| tokens.decode(&text).ok())
+    else {
         return;
     };
     let latest = session.latest();
@@ -130,7 +133,10 @@ pub fn sessions(bytes: &[u8]) {
     let back = tokens.decode(&text).ok().unwrap_or_default();
     for (region, seen) in &session.regions {
         for node in [seen.node, NodeId(u32::MAX)] {
-            assert!(back.need(*region, node) >= session.need(*region, node), "{session:?}");
+            assert!(
+                back.need(*region, node) >= session.need(*region, node),
+                "{session:?}"
+            );
         }
     }
     assert_eq!(back.latest(), latest);
@@ -170,7 +176,9 @@ pub fn cursors(bytes: &[u8]) {
 /// What a client sends on one connection, through the whole door, to a node in memory. Whatever it is, the door ends, and
 /// every answer begins as one.
 pub fn http(bytes: &[u8]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
     let (Ok(runtime), Ok(metrics)) = (runtime, Metrics::new()) else {
         return;
     };
@@ -187,7 +195,10 @@ pub fn http(bytes: &[u8]) {
             answer
         };
         let ((), answer) = tokio::join!(served, spoken);
-        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{answer:?}");
+        assert!(
+            answer.is_empty() || answer.starts_with(b"HTTP/1."),
+            "{answer:?}"
+        );
         assert_eq!(door.shared.bytes_in_flight(), 0);
     });
 }
@@ -221,29 +232,64 @@ mod attacks {
         };
         let chunked = "PUT /v1/kv/default/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
         let several = [
-            body("PUT /v1/kv/default/k", "sterna-ttl: 90s\r\nsterna-consistency: all\r\n", "value"),
-            body("GET /v1/kv/default/k", "sterna-timeout: 1500ms\r\nsterna-max-staleness: 2s\r\n", ""),
-            body("DELETE /v1/kv/default/k", "if-match: \"00000000000000ff\"\r\n", ""),
+            body(
+                "PUT /v1/kv/default/k",
+                "sterna-ttl: 90s\r\nsterna-consistency: all\r\n",
+                "value",
+            ),
+            body(
+                "GET /v1/kv/default/k",
+                "sterna-timeout: 1500ms\r\nsterna-max-staleness: 2s\r\n",
+                "",
+            ),
+            body(
+                "DELETE /v1/kv/default/k",
+                "if-match: \"00000000000000ff\"\r\n",
+                "",
+            ),
             body("GET /v1/kv/default?limit=3&values=true", "", ""),
         ];
         let mut all = vec![
             several.concat(),
             chunked.to_owned(),
             body("PUT /v1/kv/carts/%FF%2F", "if-none-match: *\r\n", "x"),
-            body("GET /v1/kv/carts/%FF%2F?siblings=winner", "accept: multipart/mixed\r\n", ""),
-            body("POST /v1/counter/default/n", "idempotency-key: a1\r\n", "{\"add\":5}"),
-            body("POST /v1/set/default/s", "", "{\"add\":[\"a\",\"b\"],\"remove\":[\"c\"]}"),
+            body(
+                "GET /v1/kv/carts/%FF%2F?siblings=winner",
+                "accept: multipart/mixed\r\n",
+                "",
+            ),
+            body(
+                "POST /v1/counter/default/n",
+                "idempotency-key: a1\r\n",
+                "{\"add\":5}",
+            ),
+            body(
+                "POST /v1/set/default/s",
+                "",
+                "{\"add\":[\"a\",\"b\"],\"remove\":[\"c\"]}",
+            ),
             body("GET /v1/set/default/s?member=a", "", ""),
-            body("POST /v1/map/default/m", "", "{\"put\":{\"a\":\"1\"},\"add\":{\"n\":1}}"),
+            body(
+                "POST /v1/map/default/m",
+                "",
+                "{\"put\":{\"a\":\"1\"},\"add\":{\"n\":1}}",
+            ),
             body("GET /v1/map/default/m?limit=2", "", ""),
             body("POST /v1/batch/default/get", "", "{\"keys\":[\"a\",\"k\"]}"),
-            body("POST /v1/batch/carts/put", "", "{\"items\":[{\"key\":\"a\",\"value\":\"1\"}]}"),
+            body(
+                "POST /v1/batch/carts/put",
+                "",
+                "{\"items\":[{\"key\":\"a\",\"value\":\"1\"}]}",
+            ),
             body("GET /v1/wait?region=eu", "sterna-session: AQAA\r\n", ""),
             body("GET /v1/conflicts/default?limit=1", "", ""),
             body("GET /v1/digests/default/3/0/0", "", ""),
             body("POST /v1/dev/links/us/eu", "", "{\"cut\":true}"),
         ];
-        all.extend(["/healthz", "/readyz", "/v1/status", "/v1/digests"].map(|path| body(&format!("GET {path}"), "", "")));
+        all.extend(
+            ["/healthz", "/readyz", "/v1/status", "/v1/digests"]
+                .map(|path| body(&format!("GET {path}"), "", "")),
+        );
         all.into_iter().map(String::into_bytes).collect()
     }
 
@@ -283,35 +329,78 @@ mod attacks {
         let mut seeds = Vec::new();
         for n in 0..10u32 {
             let micros = 1_764_000_000_123_456 + u64::from(n) * 77_777_777;
-            let seen = Seen { node: NodeId(n * 21), micros, rest: u64::from(n % 2) * (micros - 5000) };
+            let seen = Seen {
+                node: NodeId(n * 21),
+                micros,
+                rest: u64::from(n % 2) * (micros - 5000),
+            };
             session.regions.insert(RegionId(n), seen);
-            seeds.extend(tokens.encode(&session).map(|text| Tokens::opened(text.as_bytes())));
+            seeds.extend(
+                tokens
+                    .encode(&session)
+                    .map(|text| Tokens::opened(text.as_bytes())),
+            );
         }
-        Hostile { name: "sessions", is_same: true, target: sessions, seeds, memory: (16 << 10, 100) }.run();
+        Hostile {
+            name: "sessions",
+            is_same: true,
+            target: sessions,
+            seeds,
+            memory: (16 << 10, 100),
+        }
+        .run();
     }
 
     #[test]
     fn context_tokens_are_read_or_refused() {
         let dot = |n: u32| Dot {
-            actor: Actor { node: NodeId(n), incarnation: Incarnation(u64::from(n) << 40) },
+            actor: Actor {
+                node: NodeId(n),
+                incarnation: Incarnation(u64::from(n) << 40),
+            },
             n: u64::from(n) + 1,
         };
         let seen: Context = (0..5).map(dot).collect();
         let retired = [(NodeId(9), Incarnation(300))].into();
-        let seeds = [seen.clone(), Context { retired, ..seen }].map(|context| context::opened(&context));
-        Hostile { name: "contexts", is_same: true, target: contexts, seeds: seeds.to_vec(), memory: (16 << 10, 400) }.run();
+        let seeds =
+            [seen.clone(), Context { retired, ..seen }].map(|context| context::opened(&context));
+        Hostile {
+            name: "contexts",
+            is_same: true,
+            target: contexts,
+            seeds: seeds.to_vec(),
+            memory: (16 << 10, 400),
+        }
+        .run();
     }
 
     #[test]
     fn cursors_are_read_or_refused() {
         let row = RowKey::plain(KEYSPACE, Bytes::from_static(b"\xff/"));
-        let after = cursor::Cursor { index: row.token.partition_index(8), after: Some(row) };
+        let after = cursor::Cursor {
+            index: row.token.partition_index(8),
+            after: Some(row),
+        };
         let seeds = [cursor::Cursor::START, after].map(cursor::opened);
-        Hostile { name: "cursors", is_same: true, target: cursors, seeds: seeds.to_vec(), memory: (8 << 10, 100) }.run();
+        Hostile {
+            name: "cursors",
+            is_same: true,
+            target: cursors,
+            seeds: seeds.to_vec(),
+            memory: (8 << 10, 100),
+        }
+        .run();
     }
 
     #[test]
     fn a_connection_ends_whatever_is_sent() {
-        Hostile { name: "http", is_same: true, target: http, seeds: requests(), memory: (1 << 20, 300) }.run();
+        Hostile {
+            name: "http",
+            is_same: true,
+            target: http,
+            seeds: requests(),
+            memory: (1 << 20, 300),
+        }
+        .run();
     }
 }

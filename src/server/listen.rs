@@ -132,7 +132,8 @@ impl<N: Node> Connection<N> {
             let door = Arc::clone(door);
             Box::pin(async move { Ok::<_, Infallible>(door.answer(request).await) })
         });
-        let mut connection = protocol(self.idle_max).serve_connection(TokioIo::new(stream), service);
+        let mut connection =
+            protocol(self.idle_max).serve_connection(TokioIo::new(stream), service);
         let ended = tokio::select! {
             biased;
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,

@@ -39,7 +39,10 @@ fn row(contents: &[u8]) {
         return;
     };
     let once = seal_row(KEY, stored.clone());
-    let back = once.as_ref().ok().and_then(|value| open_row(KEY, value).ok());
+    let back = once
+        .as_ref()
+        .ok()
+        .and_then(|value| open_row(KEY, value).ok());
     assert!(back.as_ref() == Some(&stored), "{stored:?}\n{back:?}");
 }
 
@@ -103,9 +106,8 @@ mod attacks {
             "batch" | "expiry" | "repeated" => 8,
             _ => 0,
         };
-        let seed = |(name, _, value): (String, Vec<u8>, Vec<u8>)| {
-            [&[kind(&name)], &value[9..]].concat()
-        };
+        let seed =
+            |(name, _, value): (String, Vec<u8>, Vec<u8>)| [&[kind(&name)], &value[9..]].concat();
         Hostile {
             name: "records",
             is_same: true,

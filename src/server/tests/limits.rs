@@ -224,8 +224,15 @@ async fn an_upload_that_stops_gives_back_its_room() {
     let mut slow = server.client().await;
     slow.send(&[&head[..], &vec![b'v'; 900_000]].concat()).await;
     let answer = slow.answer("PUT").await;
-    assert_eq!((answer.status, answer.code()), (429, "overloaded".to_owned()));
-    assert!(answer.text().contains("slower than 64 KiB"), "{}", answer.text());
+    assert_eq!(
+        (answer.status, answer.code()),
+        (429, "overloaded".to_owned())
+    );
+    assert!(
+        answer.text().contains("slower than 64 KiB"),
+        "{}",
+        answer.text()
+    );
     let value = vec![1; 1 << 20];
     let path = "/v1/kv/default/k";
     assert_eq!(server.ask("PUT", path, &value).await.status, 204);
