@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use proptest::collection::vec;
-use proptest::prelude::*;
+use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 

@@ -30,6 +30,7 @@ use sterna::model::{
 };
 use sterna::protocol::{Append, Message};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use caller::{Caller, LANES, closed, frame, packed};
 use patience::until;
@@ -107,6 +108,22 @@ impl Bad {
             let log = self.site.log(name);
             assert!(!log.contains("panic"), "{log}");
         }
+        // What was slow because a node was up and silent is fast again.
+        let start = Instant::now();
+        for n in 0..50u32 {
+            let key = n.to_be_bytes();
+            self.client
+                .put(KEYSPACE, &key, Bytes::from_static(b"after"))
+                .await
+                .unwrap();
+            let found = self.client.get(KEYSPACE, &key).await.unwrap().unwrap();
+            assert_eq!(found.value, Bytes::from_static(b"after"));
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            start.elapsed()
+        );
         let grown = self.memory() - before;
         println!("{grown} KiB more");
         assert!(grown < MEMORY_KIB_MAX, "{grown} KiB more than before");
