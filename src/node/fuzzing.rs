@@ -2,7 +2,6 @@
 //! and panics only if something is wrong: if the node does, if its store refuses a change, or if its digest is no
 //! longer that of its rows.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 

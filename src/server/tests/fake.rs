@@ -58,6 +58,7 @@ impl Fake {
     }
 
     /// Answers the next call with this.
+    #[cfg(test)]
     pub(super) fn script(&self, outcome: Outcome) {
         self.scripted.lock().unwrap().push_back(outcome);
     }
@@ -89,11 +90,13 @@ impl Fake {
     }
 
     /// The last request, which is then forgotten.
+    #[cfg(test)]
     pub(super) fn request(&self) -> Request {
         self.requests.lock().unwrap().pop().unwrap()
     }
 
     /// Puts a row there as if it had come from elsewhere.
+    #[cfg(test)]
     pub(super) fn plant(&self, key: RowKey, row: Row) {
         self.ledger.lock().unwrap().rows.insert(key, row);
     }
