@@ -30,14 +30,14 @@ if [ $mode = minimise ]; then
     for target in $targets; do
         into=$(mktemp -d)
         "$built/$target" -merge=1 -max_len=4096 "$into" "$fuzz/corpus/$target" target/fuzz-corpus/"$target" 2>/dev/null
-        # The smallest ones, up to 12 KiB a target.
-        rm -rf "$fuzz/corpus/$target" && mkdir -p "$fuzz/corpus/$target"
+        # Some of them, up to 6 KiB a target, beside those that are there.
+        mkdir -p "$fuzz/corpus/$target"
         total=0
         while read -r size path; do
             total=$((total + size))
-            [ $total -gt 12288 ] && break
+            [ $total -gt 6144 ] && break
             cp "$path" "$fuzz/corpus/$target/"
-        done < <(find "$into" -type f -printf '%s %p\n' | sort -n)
+        done < <(find "$into" -type f -size -2 -printf '%s %p\n' | sort -k2)
         echo "$target: $(find "$fuzz/corpus/$target" -type f | wc -l) inputs, $(du -sb "$fuzz/corpus/$target" | cut -f1) bytes"
         rm -rf "$into"
     done
