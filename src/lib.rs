@@ -5,6 +5,8 @@ pub mod cli;
 pub mod coding;
 pub mod digest;
 pub mod hlc;
+#[cfg(test)]
+mod hostile;
 pub mod metrics;
 pub mod model;
 pub mod net;

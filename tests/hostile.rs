@@ -208,3 +208,59 @@ async fn an_address_that_is_taken_is_named() {
     assert!(said.contains("is another cluster running"), "{said}");
     assert!(said.contains(&site.endpoint("eu-1")), "{said}");
 }
+
+/// Memory that a process takes now, in KiB.
+fn memory(site: &Site, node: &str) -> u64 {
+    let id = site.running[node].id();
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    line.unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// Files that this process, and those that it starts, may have open.
+fn files_max() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let soft = line.unwrap().split_whitespace().nth(3).unwrap();
+    soft.parse().unwrap_or(usize::MAX)
+}
+
+#[tokio::test]
+async fn idle_connections_cost_little_and_end_somewhere() {
+    const SEATS: usize = 10_000;
+    let mut site = Site::new(&topology("idle", &[("eu", 1)], "", ""));
+    site.start("eu-1");
+    site.ready("eu-1", 0).await;
+    let client = site.client("eu-1");
+    client
+        .put(KEYSPACE, b"k", Bytes::from_static(b"v"))
+        .await
+        .unwrap();
+    let before = memory(&site, "eu-1");
+    // As many as there may be, where the system allows that.
+    let count = (SEATS + 50).min(files_max().saturating_sub(400));
+    let mut idle = Vec::new();
+    for _ in 0..count {
+        idle.push(TcpStream::connect(site.endpoint("eu-1")).await.unwrap());
+    }
+    if count > SEATS {
+        let mut answer = Vec::new();
+        let last = idle.last_mut().unwrap();
+        last.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 429 "), "{answer:?}");
+    }
+    // The client's own connection was there before.
+    let found = client.get(KEYSPACE, b"k").await.unwrap().unwrap();
+    assert_eq!(found.value, Bytes::from_static(b"v"));
+    let grown = memory(&site, "eu-1").saturating_sub(before);
+    println!("{count} connections, {grown} KiB more");
+    let each = grown * 1024 / u64::try_from(count).unwrap();
+    assert!(each < 24 << 10, "{each} bytes for an idle connection");
+}

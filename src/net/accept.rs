@@ -22,6 +22,8 @@ use super::transport::{Distance, transport};
 
 /// Handshakes at one time; beyond it callers are turned away and come again.
 const HANDSHAKES_MAX: usize = 64;
+/// Connections of one peer whose lanes are not all open yet: what comes on them is held in memory before it is read.
+const OPENING_MAX: usize = 2;
 /// Looking up the peers' addresses takes at most so long; callers wait meanwhile.
 const LOOKUP_MAX: Duration = Duration::from_secs(1);
 /// Addresses whose last refusal is remembered, so that it is logged once.
@@ -35,9 +37,26 @@ pub(super) struct Acceptor {
     pub(super) tls: Arc<ArcSwap<Tls>>,
     pub(super) known: Arc<Known>,
     /// The tasks of the peers that dial us.
-    pub(super) callers: BTreeMap<NodeId, mpsc::Sender<Session>>,
+    pub(super) callers: BTreeMap<NodeId, Caller>,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
+}
+
+/// A peer that dials us.
+#[derive(Debug)]
+pub(super) struct Caller {
+    sessions: mpsc::Sender<Session>,
+    opening: Semaphore,
+}
+
+impl Caller {
+    /// Hands its sessions to its task.
+    pub(super) fn new(sessions: mpsc::Sender<Session>) -> Self {
+        Self {
+            sessions,
+            opening: Semaphore::new(OPENING_MAX),
+        }
+    }
 }
 
 /// Why a caller was turned away.
@@ -49,6 +68,8 @@ enum AcceptError {
     Refused(#[from] Refused),
     #[error("it should wait to be dialled: of two nodes the one with the smaller id dials")]
     Direction,
+    #[error("it has other connections that it does not open its lanes on")]
+    Opening,
     #[error("{0}")]
     Session(#[from] SessionError),
 }
@@ -151,9 +172,15 @@ impl Acceptor {
             connection.close(CLOSE_MISBEHAVED, error.to_string().as_bytes());
             return Err(error);
         };
+        let Ok(opening) = caller.opening.try_acquire() else {
+            let error = AcceptError::Opening;
+            connection.close(CLOSE_MISBEHAVED, error.to_string().as_bytes());
+            return Err(error);
+        };
         let session = Session::establish(connection, time_max).await?;
+        drop(opening);
         // An error means that the network stops: then the session goes with it.
-        let _is_handed_over = caller.send(session).await.is_ok();
+        let _is_handed_over = caller.sessions.send(session).await.is_ok();
         Ok(())
     }
 }

@@ -19,6 +19,8 @@ pub(super) const FRAME_BYTES_MAX: usize = 20 << 20;
 const FRAME_BYTES_FULL: usize = 32 << 10;
 /// Longest message: it must fit a frame that was not full yet.
 pub(super) const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX - FRAME_BYTES_FULL;
+/// Where in a frame the last message begins at the latest. Senders begin none after [`FRAME_BYTES_FULL`].
+const LAST_MESSAGE_AT_MAX: usize = 2 * FRAME_BYTES_FULL;
 /// Flag: the payload is compressed.
 const COMPRESSED: u8 = 1;
 const HEADER_BYTES: usize = 5;
@@ -42,6 +44,9 @@ pub(super) enum FrameError {
     /// A frame without a message.
     #[error("an empty frame")]
     Empty,
+    /// Messages go on where a sound sender would have begun another frame.
+    #[error("a frame with more messages than it may have")]
+    Crowded,
     /// A message could not be read.
     #[error("a message in a frame: {0}")]
     Message(#[from] CodingError),
@@ -188,7 +193,8 @@ impl FrameReader {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Appends the messages of the next frame and gives their bytes; nothing if the frame is not all here.
+    /// Appends the messages of the next frame and gives the bytes of memory that they take, or of the frame if that is more;
+    /// nothing if the frame is not all here.
     /// After an error the stream makes no sense any more.
     pub(super) fn next(
         &mut self,
@@ -209,12 +215,9 @@ impl FrameReader {
             return Ok(None);
         };
         let read = if flags & COMPRESSED == 0 {
-            read_messages(payload, messages)?;
-            length
+            read_messages(payload, messages)?
         } else {
-            let unpacked = unpack(&mut self.zstd, payload)?;
-            read_messages(&unpacked, messages)?;
-            unpacked.len()
+            read_messages(&unpack(&mut self.zstd, payload)?, messages)?
         };
         self.bytes.advance(HEADER_BYTES + length);
         Ok(Some(read))
@@ -236,16 +239,24 @@ fn unpack(zstd: &mut Decompressor<'static>, payload: &[u8]) -> Result<Vec<u8>, F
     }
 }
 
-fn read_messages(mut payload: &[u8], messages: &mut Vec<Message>) -> Result<(), FrameError> {
+/// Reads all messages of a frame, and gives the memory that they take, or the frame's length if that is more.
+fn read_messages(payload: &[u8], messages: &mut Vec<Message>) -> Result<usize, FrameError> {
     if payload.is_empty() {
         return Err(FrameError::Empty);
     }
-    while !payload.is_empty() {
-        let (message, rest) = coding::decode_next(MESSAGE_VERSION, payload)?;
+    let limit = coding::memory_max(payload.len());
+    let mut memory = limit;
+    let mut rest = payload;
+    while !rest.is_empty() {
+        if payload.len() - rest.len() > LAST_MESSAGE_AT_MAX {
+            return Err(FrameError::Crowded);
+        }
+        let message;
+        (message, rest) = coding::decode_within(MESSAGE_VERSION, rest, &mut memory)?;
         messages.push(message);
-        payload = rest;
+        memory = memory.saturating_sub(size_of::<Message>());
     }
-    Ok(())
+    Ok(payload.len().max(limit - memory))
 }
 
 fn to_usize(length: u32) -> usize {
@@ -354,6 +365,44 @@ mod tests {
             frame.extend_from_slice(&bomb);
             assert!(read_all(&frame, usize::MAX).is_err());
         }
+    }
+
+    /// The memory that it takes to find out that a frame is bad.
+    fn refused(payload: &[u8]) -> (FrameError, u64) {
+        let packed = zstd::bulk::compress(payload, 1).unwrap();
+        let mut frame = BytesMut::new();
+        frame.put_u32_le(u32::try_from(packed.len() + 4).unwrap());
+        frame.put_u8(COMPRESSED);
+        frame.put_u32_le(u32::try_from(payload.len()).unwrap());
+        frame.extend_from_slice(&packed);
+        assert!(frame.len() < 10_000, "{} bytes", frame.len());
+        let mut error = None;
+        let read = || error = read_all(&frame, usize::MAX).err();
+        let spent = allocation_counter::measure(read).bytes_max;
+        (error.unwrap(), spent)
+    }
+
+    #[test]
+    fn many_tiny_messages_are_no_bomb() {
+        let one = coding::encode(MESSAGE_VERSION, &Message::CannotRead { id: 1 }).unwrap();
+        let payload = one.repeat(FRAME_BYTES_MAX / one.len());
+        let (error, spent) = refused(&payload);
+        assert!(matches!(error, FrameError::Crowded), "{error}");
+        assert!(spent < 64 << 20, "{spent} bytes");
+    }
+
+    #[test]
+    fn rows_that_are_none_are_no_bomb() {
+        let rows = vec![None; FRAME_BYTES_MAX / 2];
+        let payload = coding::encode(MESSAGE_VERSION, &Message::Rows { id: 1, rows }).unwrap();
+        let (error, spent) = refused(&payload);
+        assert!(
+            matches!(error, FrameError::Message(CodingError::Memory)),
+            "{error}"
+        );
+        // A list takes up to three times its length while it grows.
+        let most = 4 * coding::memory_max(payload.len());
+        assert!(spent < u64::try_from(most).unwrap(), "{spent} bytes");
     }
 
     #[test]

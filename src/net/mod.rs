@@ -13,6 +13,8 @@ mod certs;
 mod config;
 mod dial;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod identity;
 mod lane;
 mod network;

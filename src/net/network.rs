@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::model::{Duration, NodeId};
 use crate::protocol::{Lane, Message};
 
-use super::accept::{Acceptor, serve_caller};
+use super::accept::{Acceptor, Caller, serve_caller};
 use super::config::{NetConfig, NetEvent, NetStats, PeerInfo};
 use super::dial::Dialler;
 use super::identity::{Identity, PeerName};
@@ -118,7 +118,7 @@ impl Network {
                 self.tasks.spawn(dialler.run());
             } else {
                 let (sessions, receiver) = mpsc::channel(1);
-                callers.insert(*node, sessions);
+                callers.insert(*node, Caller::new(sessions));
                 self.tasks.spawn(serve_caller(peer, inbox, stop, receiver));
             }
         }

@@ -1,6 +1,8 @@
 //! A node: the loop in which machine, store and network meet, and the handle by which doors reach it.
 
 mod clock;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handle;
 mod latency;
 mod run;

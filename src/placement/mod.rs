@@ -7,6 +7,8 @@
 mod check;
 mod draw;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod replicas;
 mod topology;
 

@@ -9,7 +9,7 @@ use crate::model::{Duration, Level, Limits, NodeId, RegionId};
 use super::{MergePolicy, Topology, TopologyError};
 
 /// Correct; every mistake below is one edit of it.
-const GOOD: &str = r#"cluster = "test"
+pub(super) const GOOD: &str = r#"cluster = "test"
 partitions = 16
 [limits]
 max_offset_ms = 250

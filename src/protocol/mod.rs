@@ -7,6 +7,8 @@ mod answer;
 mod attain;
 mod core;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gate;
 mod heartbeat;
 mod list;

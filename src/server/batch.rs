@@ -20,6 +20,7 @@ use crate::protocol::{Operation, Outcome, Unavailable, Written};
 use super::blob::Blob;
 use super::body::{BodyLimit, held};
 use super::context;
+use super::few::Few;
 use super::json::{encode, json_bytes};
 use super::key::refuse_context;
 use super::node::Node;
@@ -27,7 +28,7 @@ use super::observed::Observed;
 use super::problem::{Code, Problem, ProblemForm, Tag};
 use super::shared::{Asked, Shared};
 use super::siblings::{self, SiblingForm, live, winner};
-use super::target::object;
+use super::target::read_object;
 use super::when::Utc;
 use super::wishes::{SPANS, long_span};
 
@@ -41,20 +42,23 @@ const READS_AT_ONCE: usize = 32;
 const WRITES_AT_ONCE: usize = 256;
 
 #[derive(Deserialize)]
+#[cfg_attr(any(test, fuzzing), derive(Serialize, PartialEq, Debug))]
 #[serde(deny_unknown_fields)]
-struct GetForm {
-    keys: Vec<Blob>,
+pub(super) struct GetForm {
+    keys: Few<Blob, ITEMS_MAX>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(any(test, fuzzing), derive(Serialize, PartialEq, Debug))]
 #[serde(deny_unknown_fields)]
-struct PutForm {
-    items: Vec<PutItem>,
+pub(super) struct PutForm {
+    items: Few<PutItem, ITEMS_MAX>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(any(test, fuzzing), derive(Serialize, PartialEq, Clone, Debug))]
 #[serde(deny_unknown_fields)]
-struct PutItem {
+pub(super) struct PutItem {
     key: Blob,
     #[serde(default)]
     value: Option<Blob>,
@@ -103,10 +107,10 @@ pub(super) async fn get<N: Node>(
     body: Body,
 ) -> Result<Response, Problem> {
     let (form, _room) = read_form::<GetForm, N>(shared, body).await?;
-    refuse_many(form.keys.len())?;
+    refuse_many(form.keys.count)?;
     let start = Instant::now();
     let asked = &asked;
-    let mut outcomes = stream::iter(form.keys)
+    let mut outcomes = stream::iter(form.keys.items)
         .map(|key| async move {
             let row = RowKey::plain(asked.keyspace.id, key.0);
             let operation = Operation::Get { key: row.clone() };
@@ -136,12 +140,12 @@ pub(super) async fn put<N: Node>(
     body: Body,
 ) -> Result<Response, Problem> {
     let (form, _room) = read_form::<PutForm, N>(shared, body).await?;
-    refuse_many(form.items.len())?;
+    refuse_many(form.items.count)?;
     let start = Instant::now();
     let asked = &asked;
     let mut observed = Observed::of(&shared.names, asked);
     let mut results = BTreeMap::new();
-    for wave in waves(shared, form.items, asked)? {
+    for wave in waves(shared, form.items.items, asked)? {
         let outcomes = stream::iter(wave)
             .map(|(index, write)| async move {
                 let key = Blob(write.key.key.clone());
@@ -394,16 +398,13 @@ impl<'a> ItemResult<'a> {
 async fn read_form<T: DeserializeOwned, N: Node>(
     shared: &Shared<N>,
     body: Body,
-) -> Result<(T, OwnedSemaphorePermit), Problem> {
+) -> Result<(T, Option<OwnedSemaphorePermit>), Problem> {
     let limit = BodyLimit {
         bytes_max: BODY_BYTES_MAX,
         what: "batch",
     };
-    // Once as it came, once as the values in it.
-    let room = shared.admit(limit.declared(&body)?.saturating_mul(2))?;
-    let bytes = limit.read(body).await?;
-    let form = object(&bytes, limit.what)?;
-    Ok((form, room))
+    shared.admit()?;
+    read_object(limit, body, &shared.budget).await
 }
 
 fn refuse_many(items: usize) -> Result<(), Problem> {

@@ -59,6 +59,18 @@ fn read(key: &RowKey, text: &[u8]) -> Option<Context> {
     coding::decode(VERSION, form).ok()
 }
 
+/// The token of a key whose contents, behind the check, are these bytes.
+#[cfg(any(test, fuzzing))]
+pub(super) fn sealed(key: &RowKey, form: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode([&check(key, form)[..], form].concat())
+}
+
+/// The contents of a token.
+#[cfg(test)]
+pub(super) fn opened(context: &Context) -> Vec<u8> {
+    coding::encode(VERSION, context).unwrap()
+}
+
 fn check(key: &RowKey, form: &[u8]) -> [u8; CHECK_BYTES] {
     let mut hasher = Xxh3::with_seed(u64::from(key.keyspace.0));
     hasher.update(&key.key);

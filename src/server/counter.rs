@@ -23,8 +23,9 @@ const BODY: BodyLimit = BodyLimit {
 };
 
 #[derive(Deserialize)]
+#[cfg_attr(any(test, fuzzing), derive(Serialize, PartialEq, Debug))]
 #[serde(deny_unknown_fields)]
-struct AddForm {
+pub(super) struct AddForm {
     add: i64,
 }
 

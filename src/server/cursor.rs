@@ -91,6 +91,19 @@ impl Cursor {
     }
 }
 
+/// The cursor whose contents, behind the version, are these bytes.
+#[cfg(any(test, fuzzing))]
+pub(super) fn sealed(form: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode([&[VERSION], form].concat())
+}
+
+/// The contents of a cursor.
+#[cfg(test)]
+pub(super) fn opened(cursor: Cursor) -> Vec<u8> {
+    let text = cursor.encode(KeyspaceId(7)).unwrap();
+    URL_SAFE_NO_PAD.decode(text).unwrap().split_off(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,8 +39,8 @@ pub(super) async fn change<N: Node>(
         bytes_max: BODY_BYTES_MAX,
         what: "link change",
     };
-    limit.declared(&body)?;
-    let change = LinkChange::parse(&limit.read(body).await?)?;
+    let received = limit.read(body, &shared.budget).await?;
+    let change = LinkChange::parse(&received.bytes)?;
     if b != "*" {
         let link = control.change(&a, &b, change);
         return link.map(|link| json(&link)).map_err(no_link);

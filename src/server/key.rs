@@ -11,7 +11,7 @@ use crate::model::{Condition, Context, Level, Row, RowKey, Stamp, Version, Wall,
 use crate::placement::MergePolicy;
 use crate::protocol::{Operation, Outcome};
 
-use super::body::{BodyLimit, held};
+use super::body::{BodyLimit, Received, held};
 use super::context;
 use super::node::Node;
 use super::observed::Observed;
@@ -58,14 +58,14 @@ pub(super) async fn answer<N: Node>(
                 bytes_max: at.shared.node.topology().limits.value_bytes_max,
                 what: "value",
             };
-            let _room = at.shared.admit(limit.declared(&body)?)?;
+            at.shared.admit()?;
             let seen = seen(&at, &key, &asked)?;
             let ttl = at.wishes.ttl()?;
             let condition = condition(&at, &asked)?;
-            let value = limit.read(body).await?;
+            let Received { bytes, room: _room } = limit.read(body, &at.shared.budget).await?;
             let op = match asked.keyspace.merge {
-                MergePolicy::Lww => WriteOp::Put(value),
-                MergePolicy::Siblings => WriteOp::PutSibling { value, seen },
+                MergePolicy::Lww => WriteOp::Put(bytes),
+                MergePolicy::Siblings => WriteOp::PutSibling { value: bytes, seen },
             };
             let write = Write {
                 expires: at.shared.expiry(ttl),

@@ -132,13 +132,8 @@ impl<N: Node> Connection<N> {
             let door = Arc::clone(door);
             Box::pin(async move { Ok::<_, Infallible>(door.answer(request).await) })
         });
-        let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.idle_max)
-            .max_headers(HEADERS_MAX)
-            .max_header_size(HEAD_BYTES_MAX)
-            .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
+        let mut connection =
+            protocol(self.idle_max).serve_connection(TokioIo::new(stream), service);
         let ended = tokio::select! {
             biased;
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
@@ -158,6 +153,30 @@ impl<N: Node> Drop for Connection<N> {
     fn drop(&mut self) {
         self.door.shared.metrics.on_connection_closed();
     }
+}
+
+/// HTTP/1.1 within our limits.
+fn protocol(idle_max: Duration) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(idle_max)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX);
+    builder
+}
+
+/// Serves one connection over any stream, to its end.
+#[cfg(any(test, fuzzing))]
+pub(super) async fn serve_stream<S, N: Node>(stream: S, door: &Door<N>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let answer = |request| async { Ok::<_, Infallible>(door.answer(request).await) };
+    let service = service_fn(|request: Request<Incoming>| Box::pin(answer(request)));
+    let served = protocol(Duration::from_secs(60)).serve_connection(TokioIo::new(stream), service);
+    drop(served.await);
 }
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {

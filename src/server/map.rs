@@ -8,7 +8,7 @@ use axum::http::Method;
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::Incoming;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize as DeserializeForm, Serialize};
 
 use crate::metrics::Op;
@@ -24,25 +24,28 @@ use super::observed::Observed;
 use super::page::{self, Question};
 use super::path::refuse_query;
 use super::problem::{Code, Problem};
-use super::set::names;
+use super::set::{Names, names};
 use super::shared::Asked;
 use super::siblings::winner;
-use super::target::{Target, bad_method};
+use super::target::{PARTS_KEPT, Target, bad_method};
 use super::wishes::{OF_READS, Wish};
 
 #[derive(DeserializeForm)]
+#[cfg_attr(any(test, fuzzing), derive(Serialize, PartialEq, Debug))]
 #[serde(deny_unknown_fields)]
-struct ChangeForm {
+pub(super) struct ChangeForm {
     #[serde(default)]
     put: Pairs<Blob>,
     #[serde(default)]
     add: Pairs<i64>,
     #[serde(default)]
-    remove: Vec<Blob>,
+    remove: Names,
 }
 
 /// Fields with what is said of each: an object, or, for names of any bytes, a list of pairs.
-struct Pairs<T>(Vec<(Bytes, T)>);
+/// Some are kept, as of [`Names`]; and whether there were more.
+#[cfg_attr(any(test, fuzzing), derive(PartialEq, Debug))]
+struct Pairs<T>(Vec<(Bytes, T)>, bool);
 
 #[derive(Serialize)]
 struct PageForm {
@@ -107,6 +110,9 @@ async fn change<N: Node>(at: &Target<'_, N>, body: Incoming) -> Result<Response,
     if ttl.is_some() && !form.add.0.is_empty() {
         let words = "counters never expire: leave out Sterna-TTL, or change registers and counters by two requests";
         return Err(Problem::new(Code::BadHeader, words));
+    }
+    if form.put.1 || form.add.1 || form.remove.is_cut() {
+        return Err(at.shared.too_many_parts());
     }
     let remove = names(form.remove);
     refuse_twice(&form.put.0, &remove)?;
@@ -240,9 +246,17 @@ fn no_field() -> Problem {
     )
 }
 
+#[cfg(any(test, fuzzing))]
+impl<T: Clone + Serialize> Serialize for Pairs<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let pair = |(name, value): &(Bytes, T)| (Blob(name.clone()), value.clone());
+        serializer.collect_seq(self.0.iter().map(pair))
+    }
+}
+
 impl<T> Default for Pairs<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(Vec::new(), false)
     }
 }
 
@@ -263,18 +277,30 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for PairsVisitor<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<T>, A::Error> {
         let mut pairs = Vec::new();
-        while let Some((name, value)) = map.next_entry::<String, T>()? {
+        while pairs.len() < PARTS_KEPT
+            && let Some((name, value)) = map.next_entry::<String, T>()?
+        {
             pairs.push((Bytes::from(name), value));
         }
-        Ok(Pairs(pairs))
+        let mut is_cut = false;
+        while pairs.len() >= PARTS_KEPT && map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            is_cut = true;
+        }
+        Ok(Pairs(pairs, is_cut))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Pairs<T>, A::Error> {
         let mut pairs = Vec::new();
-        while let Some((Blob(name), value)) = seq.next_element::<(Blob, T)>()? {
+        while pairs.len() < PARTS_KEPT
+            && let Some((Blob(name), value)) = seq.next_element::<(Blob, T)>()?
+        {
             pairs.push((name, value));
         }
-        Ok(Pairs(pairs))
+        let mut is_cut = false;
+        while pairs.len() >= PARTS_KEPT && seq.next_element::<IgnoredAny>()?.is_some() {
+            is_cut = true;
+        }
+        Ok(Pairs(pairs, is_cut))
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Pairs<T>, E> {

@@ -7,12 +7,16 @@
 mod batch;
 mod blob;
 mod body;
+mod budget;
 mod conflicts;
 mod context;
 mod counter;
 mod cursor;
 mod dev;
 mod door;
+mod few;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod json;
 mod key;
 mod links;
@@ -31,6 +35,8 @@ mod siblings;
 mod status;
 mod target;
 #[cfg(test)]
+mod tests;
+#[cfg(all(fuzzing, not(test)))]
 mod tests;
 mod token;
 mod wait;

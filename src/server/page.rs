@@ -161,12 +161,14 @@ fn bad(words: String) -> Problem {
     Problem::new(Code::BadQuery, words)
 }
 
-fn encode(after: &[u8], key: &RowKey, collection: Collection) -> String {
+/// The cursor that goes on after a subkey.
+pub(super) fn encode(after: &[u8], key: &RowKey, collection: Collection) -> String {
     let head = [&[VERSION], check(after, key, collection).as_slice()].concat();
     URL_SAFE_NO_PAD.encode([&head, after].concat())
 }
 
-fn decode(text: &[u8], key: &RowKey, collection: Collection) -> Result<Bytes, Problem> {
+/// Reads a cursor.
+pub(super) fn decode(text: &[u8], key: &RowKey, collection: Collection) -> Result<Bytes, Problem> {
     let read = || {
         let raw = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (version, rest) = raw.split_first()?;

@@ -175,6 +175,20 @@ pub(super) struct Problem {
     pub(super) present: Option<Tag>,
 }
 
+/// Most bytes of a message: words may repeat what the client said, and that may be long.
+const MESSAGE_BYTES_MAX: usize = 2 << 10;
+
+fn shortened(message: Cow<'static, str>) -> Cow<'static, str> {
+    if message.len() <= MESSAGE_BYTES_MAX {
+        return message;
+    }
+    let mut text = message.into_owned();
+    text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));
+    text.push('…');
+    text.shrink_to_fit();
+    text.into()
+}
+
 /// A row's state, as it stands in an ETag. Two answers with one tag show the same value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Tag(pub(super) u64);
@@ -203,7 +217,7 @@ impl Problem {
         Self {
             code,
             status: code.status(),
-            message: message.into(),
+            message: shortened(message.into()),
             present: None,
         }
     }

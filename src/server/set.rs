@@ -12,6 +12,7 @@ use crate::metrics::Op;
 use crate::model::{self, Collection, Context, Part, RowKey, Selection, Write, WriteOp};
 
 use super::blob::Blob;
+use super::few::Few;
 use super::json::json;
 use super::key::put_expires;
 use super::node::Node;
@@ -21,16 +22,17 @@ use super::path::refuse_query;
 use super::problem::{Code, Problem};
 use super::shared::Asked;
 use super::siblings::winner;
-use super::target::{Target, bad_method};
+use super::target::{PARTS_KEPT, Target, bad_method};
 use super::wishes::{OF_READS, Wish};
 
 #[derive(Deserialize)]
+#[cfg_attr(any(test, fuzzing), derive(Serialize, PartialEq, Debug))]
 #[serde(deny_unknown_fields)]
-struct ChangeForm {
+pub(super) struct ChangeForm {
     #[serde(default)]
-    add: Vec<Blob>,
+    add: Names,
     #[serde(default)]
-    remove: Vec<Blob>,
+    remove: Names,
 }
 
 #[derive(Serialize)]
@@ -87,6 +89,9 @@ async fn change<N: Node>(at: &Target<'_, N>, body: Incoming) -> Result<Response,
     let (form, _room) = at
         .json::<ChangeForm>(body, at.parts_limit("change of a set"))
         .await?;
+    if form.add.is_cut() || form.remove.is_cut() {
+        return Err(at.shared.too_many_parts());
+    }
     let op = WriteOp::Members {
         add: names(form.add),
         remove: names(form.remove),
@@ -100,9 +105,12 @@ async fn change<N: Node>(at: &Target<'_, N>, body: Incoming) -> Result<Response,
     Ok(at.done(&written, &asked))
 }
 
+/// Names in a body: no topology allows a write of more parts.
+pub(super) type Names = Few<Blob, PARTS_KEPT>;
+
 /// Each name once.
-pub(super) fn names(names: Vec<Blob>) -> Vec<Bytes> {
-    let names: BTreeSet<Bytes> = names.into_iter().map(|name| name.0).collect();
+pub(super) fn names(names: Names) -> Vec<Bytes> {
+    let names: BTreeSet<Bytes> = names.items.into_iter().map(|name| name.0).collect();
     names.into_iter().collect()
 }
 

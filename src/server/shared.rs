@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::metrics::{Fate, Metrics, Op};
@@ -19,6 +19,7 @@ use crate::model::{
 use crate::placement::{MergePolicy, Topology};
 use crate::protocol::{Operation, Outcome, Refusal, Request, Unavailable, Unknown, Written};
 
+use super::budget::Budget;
 use super::links::LinkControl;
 use super::node::Node;
 use super::path::decode_name;
@@ -42,8 +43,8 @@ pub(super) struct Shared<N> {
     pub(super) links: Option<Arc<dyn LinkControl>>,
     /// When the door opened.
     pub(super) opened: Instant,
-    bytes: Arc<Semaphore>,
-    bytes_in_flight_max: usize,
+    /// What bodies and answers may hold.
+    pub(super) budget: Budget,
 }
 
 /// The names of a topology, looked up once and for all.
@@ -161,8 +162,7 @@ impl<N: Node> Shared<N> {
             metrics,
             links,
             opened: Instant::now(),
-            bytes: Arc::new(Semaphore::new(bytes_in_flight_max)),
-            bytes_in_flight_max,
+            budget: Budget::new(bytes_in_flight_max),
         }
     }
 
@@ -217,31 +217,22 @@ impl<N: Node> Shared<N> {
         ttl.map(|ttl| after(self.node.now(), ttl))
     }
 
-    /// Takes room for a body that is still to be read. A node that has enough to do does not read it.
-    pub(super) fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    /// A node that has enough to do does not read a body first.
+    pub(super) fn admit(&self) -> Result<(), Problem> {
         if self.node.is_full() {
             return Err(unavailable(Unavailable::Overloaded));
         }
-        self.reserve(bytes)
+        Ok(())
     }
 
     /// Takes room for so many bytes in flight, or refuses at once: waiting would only hold more.
     pub(super) fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Arc::clone(&self.bytes)
-            .try_acquire_many_owned(bytes)
-            .map_err(|_full| {
-                Problem::new(
-                    Code::Overloaded,
-                    "too many bytes are in flight at this node: try again in a second, or elsewhere",
-                )
-            })
+        self.budget.reserve(bytes)
     }
 
     /// Bytes in flight now.
     pub(super) fn bytes_in_flight(&self) -> usize {
-        self.bytes_in_flight_max
-            .saturating_sub(self.bytes.available_permits())
+        self.budget.used()
     }
 
     /// Carries out an operation and counts it.

@@ -13,6 +13,7 @@ use crate::model::{RowKey, WriteOp};
 use crate::protocol::Written;
 
 use super::body::BodyLimit;
+use super::budget::Budget;
 use super::node::Node;
 use super::observed::Observed;
 use super::path::KeyPath;
@@ -20,6 +21,8 @@ use super::problem::{Code, Problem};
 use super::shared::{Asked, Shared};
 use super::wishes::{Wish, Wishes};
 
+/// Most names or pairs of a body that are kept: no topology allows a write of more parts.
+pub(super) const PARTS_KEPT: usize = 16_384;
 /// Bytes of a body for names, and values in base64 or with escapes.
 const PARTS_BYTES: usize = 1 << 20;
 
@@ -52,14 +55,9 @@ impl<'a, N: Node> Target<'a, N> {
         &self,
         body: Incoming,
         limit: BodyLimit,
-    ) -> Result<(T, OwnedSemaphorePermit), Problem> {
-        // Once as it came, once as the values in it.
-        let room = self
-            .shared
-            .admit(limit.declared(&body)?.saturating_mul(2))?;
-        let bytes = limit.read(body).await?;
-        let form = object(&bytes, limit.what)?;
-        Ok((form, room))
+    ) -> Result<(T, Option<OwnedSemaphorePermit>), Problem> {
+        self.shared.admit()?;
+        read_object(limit, body, &self.shared.budget).await
     }
 
     /// The limit of a body that changes members or fields: one value of the greatest size fits in any form.
@@ -124,6 +122,22 @@ impl<'a, N: Node> Target<'a, N> {
         observed.put(response.headers_mut());
         response
     }
+}
+
+/// Reads a body of JSON, and the room that it takes: once as it came, once as the values in it.
+pub(super) async fn read_object<T: DeserializeOwned, B>(
+    limit: BodyLimit,
+    body: B,
+    budget: &Budget,
+) -> Result<(T, Option<OwnedSemaphorePermit>), Problem>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let mut received = limit.read(body, budget).await?;
+    received.double(budget)?;
+    let form = object(&received.bytes, limit.what)?;
+    Ok((form, received.room))
 }
 
 /// The form in a body that must be a JSON object: forms would be read out of lists too.

@@ -46,9 +46,12 @@ impl Tokens {
     /// Those of a topology.
     pub(super) fn of(topology: &Topology) -> Self {
         let regions = topology.regions.iter();
-        let mut nodes: Vec<(NodeId, RegionId)> = regions
-            .flat_map(|region| region.nodes.iter().map(|node| (node.id, region.id)))
-            .collect();
+        let nodes = regions.flat_map(|region| region.nodes.iter().map(|node| (node.id, region.id)));
+        Self::of_nodes(nodes.collect())
+    }
+
+    /// Those of these nodes.
+    pub(super) fn of_nodes(mut nodes: Vec<(NodeId, RegionId)>) -> Self {
         nodes.sort_unstable();
         let ids: Vec<u8> = nodes
             .iter()
@@ -93,6 +96,18 @@ impl Tokens {
                 "the session is damaged or of another cluster, or nodes came or left since: start a new one, without Sterna-Session",
             )
         })
+    }
+
+    /// The token whose contents, behind the check, are these bytes.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn sealed(&self, contents: &[u8]) -> Option<HeaderValue> {
+        self.finish([&[0; HEAD_BYTES], contents].concat())
+    }
+
+    /// The contents of a token.
+    #[cfg(test)]
+    pub(super) fn opened(text: &[u8]) -> Vec<u8> {
+        URL_SAFE_NO_PAD.decode(text).unwrap().split_off(HEAD_BYTES)
     }
 
     fn index(&self, node: NodeId) -> Option<usize> {

@@ -173,6 +173,13 @@ pub(super) fn seal<T: Serialize>(space: Space, key: &[u8], value: &T) -> Result<
     Ok(Bytes::from(out))
 }
 
+/// The value of a key whose contents, behind a good checksum, are these bytes.
+#[cfg(any(test, fuzzing))]
+pub(super) fn sealed(space: Space, key: &[u8], contents: &[u8]) -> Vec<u8> {
+    let sum = checksum(space, key, contents).to_be_bytes();
+    [&[VERSION], &sum[..], contents].concat()
+}
+
 /// Opens the value of a key.
 pub(super) fn open<T: DeserializeOwned>(
     space: Space,

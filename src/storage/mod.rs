@@ -20,6 +20,8 @@ mod error;
 mod expiry;
 mod fjall;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod keys;
 mod load;
 mod memory;

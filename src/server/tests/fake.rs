@@ -23,7 +23,7 @@ pub(super) const PARTITIONS: u16 = 8;
 
 /// One node in memory.
 #[derive(Debug)]
-pub(super) struct Fake {
+pub(in crate::server) struct Fake {
     topology: Topology,
     ledger: Mutex<Ledger>,
     /// The wall clock; it stands still.
@@ -43,7 +43,7 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    pub(in crate::server) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             topology: topology(limits),
             ledger: Mutex::default(),
@@ -60,6 +60,7 @@ impl Fake {
     }
 
     /// Answers the next call with this.
+    #[cfg(test)]
     pub(super) fn script(&self, outcome: Outcome) {
         self.scripted.lock().unwrap().push_back(outcome);
     }
@@ -91,11 +92,13 @@ impl Fake {
     }
 
     /// The last request, which is then forgotten.
+    #[cfg(test)]
     pub(super) fn request(&self) -> Request {
         self.requests.lock().unwrap().pop().unwrap()
     }
 
     /// Puts a row there as if it had come from elsewhere.
+    #[cfg(test)]
     pub(super) fn plant(&self, key: RowKey, row: Row) {
         self.ledger.lock().unwrap().rows.insert(key, row);
     }

@@ -220,3 +220,69 @@ async fn a_stopping_door_does_not_wait_for_ever() {
     server.task.await.unwrap().unwrap();
     assert_eq!(client.closed().await, b"");
 }
+
+#[tokio::test]
+async fn slow_uploads_keep_nobody_out() {
+    let server = bounded(Bounds {
+        bytes_in_flight_max: 4 << 20,
+        ..Bounds::default()
+    })
+    .await;
+    // Each declares a value of the greatest size, and sends a little of it.
+    let head = b"PUT /v1/kv/default/slow HTTP/1.1\r\nhost: t\r\ncontent-length: 1048576\r\n\r\n";
+    let mut slow = Vec::new();
+    for _ in 0..256 {
+        let mut client = server.client().await;
+        client.send(&[&head[..], &[b'v'; 4000]].concat()).await;
+        slow.push(client);
+    }
+    for n in 0..20 {
+        let value = vec![1; 1 << 20];
+        let path = format!("/v1/kv/default/{n}");
+        assert_eq!(server.ask("PUT", &path, &value).await.status, 204);
+    }
+    drop(slow);
+}
+
+#[tokio::test]
+async fn an_upload_that_stops_gives_back_its_room() {
+    let server = bounded(Bounds {
+        bytes_in_flight_max: 1 << 20,
+        ..Bounds::default()
+    })
+    .await;
+    let head = b"PUT /v1/kv/default/slow HTTP/1.1\r\nhost: t\r\ncontent-length: 1048576\r\n\r\n";
+    let mut slow = server.client().await;
+    slow.send(&[&head[..], &vec![b'v'; 900_000]].concat()).await;
+    let answer = slow.answer("PUT").await;
+    assert_eq!(
+        (answer.status, answer.code()),
+        (429, "overloaded".to_owned())
+    );
+    assert!(
+        answer.text().contains("slower than 64 KiB"),
+        "{}",
+        answer.text()
+    );
+    let value = vec![1; 1 << 20];
+    let path = "/v1/kv/default/k";
+    assert_eq!(server.ask("PUT", path, &value).await.status, 204);
+
+    // While there is room for all, one may take longer.
+    let mut slow = server.client().await;
+    let head = b"PUT /v1/kv/default/slow HTTP/1.1\r\nhost: t\r\ncontent-length: 200000\r\n\r\n";
+    slow.send(&[&head[..], &vec![b'v'; 100_000]].concat()).await;
+    let answer = slow.answer("PUT").await;
+    assert_eq!((answer.status, answer.code()), (400, "bad_body".to_owned()));
+}
+
+#[tokio::test]
+async fn words_about_a_long_name_are_short() {
+    let server = Server::start().await;
+    let body = format!("{{\"{}\":1}}", "ü".repeat(500_000));
+    for path in ["/v1/set/default/s", "/v1/batch/default/get"] {
+        let answer = server.ask("POST", path, body.as_bytes()).await;
+        assert_eq!((answer.status, answer.code()), (400, "bad_body".to_owned()));
+        assert!(answer.body.len() < 3000, "{} bytes", answer.body.len());
+    }
+}

@@ -1,0 +1,6 @@
+//! Bodies of HTTP requests.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| sterna::server::fuzzing::bodies(bytes));

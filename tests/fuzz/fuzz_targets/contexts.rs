@@ -1,0 +1,6 @@
+//! Context tokens.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| sterna::server::fuzzing::contexts(bytes));

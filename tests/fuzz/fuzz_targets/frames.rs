@@ -1,0 +1,6 @@
+//! Streams of frames between nodes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| sterna::net::fuzzing::frames(bytes));

@@ -1,0 +1,6 @@
+//! Stored names.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| sterna::storage::fuzzing::names(bytes));

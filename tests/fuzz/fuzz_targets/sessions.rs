@@ -1,0 +1,6 @@
+//! Session tokens.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| sterna::server::fuzzing::sessions(bytes));
