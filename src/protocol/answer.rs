@@ -161,12 +161,12 @@ pub(super) fn digest(id: u64, answer: Answer) -> Message {
         Answer::Leaf {
             position,
             rows,
-            more,
+            next,
         } => Message::LeafTell {
             id,
             position,
             rows,
-            more,
+            next,
         },
         Answer::Graves { rows, next } => Message::GravesTell { id, rows, next },
         Answer::Rows(_)
@@ -174,6 +174,7 @@ pub(super) fn digest(id: u64, answer: Answer) -> Message {
         | Answer::Selected { .. }
         | Answer::Count(_)
         | Answer::Scan { .. }
+        | Answer::Sums { .. }
         | Answer::Unreadable { .. } => Message::CannotRead { id },
     }
 }

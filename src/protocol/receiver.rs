@@ -305,6 +305,7 @@ impl Receiver {
             | Effect::Denied(_)
             | Effect::Repaired { .. }
             | Effect::Trimmed { .. }
+            | Effect::Swept { .. }
             | Effect::Done => {}
         }
     }
