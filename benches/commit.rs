@@ -32,6 +32,7 @@ fn open<E: Engine>(engine: E) -> Door<E> {
         conflicts_kept: std::collections::BTreeMap::new(),
         wall: WALL,
         chance: 5,
+        sweep_rows: sterna::storage::SWEEP_ROWS,
     };
     Door::open(engine, options).expect("an empty store opens").0
 }

@@ -17,7 +17,7 @@ use sterna::protocol::Message;
 /// The version byte of messages.
 const VERSION: u8 = 1;
 /// Variants of [`Message`].
-const VARIANTS: u8 = 23;
+const VARIANTS: u8 = 25;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -60,6 +60,7 @@ impl Side {
             conflicts_kept: std::collections::BTreeMap::new(),
             wall: now.wall,
             chance: 5,
+            sweep_rows: sterna::storage::SWEEP_ROWS,
         };
         let (door, opened) =
             Door::open(MemoryDisk::new().engine(), options).expect("an empty store opens");

@@ -35,8 +35,8 @@ pub use row::{Row, RowKey, Summary};
 pub use session::{Behind, Gate, Seen, Session};
 pub use siblings::Siblings;
 pub use store::{
-    Answer, Change, DIGEST_FANOUT, DIGEST_LEAVES, DIGEST_LEVELS, DigestNode, Effect, LogItem,
-    LogPage, LogQuery, PartitionState, Query, Selection, Ticket, Wanted,
+    Answer, Change, Cuts, DIGEST_BUSY, DIGEST_FANOUT, DIGEST_LEAVES, DIGEST_LEVELS, DigestNode,
+    Effect, LogItem, LogPage, LogQuery, PartitionState, Query, Run, Selection, Sum, Ticket, Wanted,
 };
 pub use time::{Duration, Time, Timestamp, Wall};
 pub use version::{Stamp, Version};

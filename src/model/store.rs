@@ -19,6 +19,9 @@ pub const DIGEST_FANOUT: u16 = 16;
 pub const DIGEST_LEVELS: u8 = 3;
 /// Leaves of a partition's digest: equal ranges of its tokens.
 pub const DIGEST_LEAVES: u16 = 4096;
+/// What is said in place of the hash of a leaf that is *busy*: it still counts rows that a clear covers and that are not
+/// swept yet, so that its hash says nothing. (That a leaf has this very hash is as likely as that two hashes collide.)
+pub const DIGEST_BUSY: u128 = u128::MAX;
 
 /// Names one change or query that was given to the store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -31,6 +34,75 @@ pub struct DigestNode {
     pub level: u8,
     /// The index within the level.
     pub index: u16,
+}
+
+/// Consecutive rows of a partition.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// The first leaf.
+    pub first: u16,
+    /// The last one.
+    pub last: u16,
+    /// Rows after this one; nothing means from the beginning of the first leaf.
+    pub after: Option<RowKey>,
+    /// And up to this one; nothing means to the end of the last leaf.
+    pub upto: Option<RowKey>,
+}
+
+impl Run {
+    /// All rows of some leaves.
+    pub fn of_leaves(first: u16, last: u16) -> Self {
+        Self {
+            first,
+            last,
+            after: None,
+            upto: None,
+        }
+    }
+
+    /// What of it comes after a row.
+    #[must_use]
+    pub fn from(self, after: RowKey) -> Self {
+        Self {
+            after: Some(after),
+            ..self
+        }
+    }
+
+    /// What of it comes before and with a row.
+    #[must_use]
+    pub fn to(self, upto: RowKey) -> Self {
+        Self {
+            upto: Some(upto),
+            ..self
+        }
+    }
+}
+
+/// The rows of a run in short: two replicas that hold the same rows there have the same hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Sum {
+    /// How many there are, tombstones included, which the hash does not count.
+    pub rows: u64,
+    /// The sum of their hashes.
+    pub hash: u128,
+}
+
+impl Sum {
+    /// Adds rows of another run to it.
+    pub fn add(&mut self, other: Self) {
+        self.rows = self.rows.saturating_add(other.rows);
+        self.hash = self.hash.wrapping_add(other.hash);
+    }
+}
+
+/// Where to cut a run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Cuts {
+    /// Into pieces of about as many rows each.
+    Even,
+    /// After each of these rows, in order.
+    After(Vec<RowKey>),
 }
 
 /// One entry of a log, with the state of the row that it names.
@@ -212,6 +284,13 @@ pub enum Effect {
         /// Up to this number nothing is left.
         to: u64,
     },
+    /// A piece of what clears cover was taken away.
+    Swept {
+        /// The partition.
+        partition: PartitionId,
+        /// Whether there is more to be done.
+        has_more: bool,
+    },
     /// Another change is done.
     Done,
     /// The change was refused: a size beyond the limits, or a partition that is not here. Nothing happened.
@@ -303,13 +382,20 @@ pub enum Query {
     Leaf {
         /// The partition.
         partition: PartitionId,
-        /// The first leaf.
-        first: u16,
-        /// The last one.
-        last: u16,
-        /// Rows after this one.
-        after: Option<RowKey>,
+        /// Which of their rows.
+        run: Run,
         /// At most so many rows.
+        rows_max: usize,
+    },
+    /// The sums of pieces of a run, without what clears cover.
+    Sums {
+        /// The partition.
+        partition: PartitionId,
+        /// The run.
+        run: Run,
+        /// Where to cut it.
+        cuts: Cuts,
+        /// Look at so many rows at most.
         rows_max: usize,
     },
     /// Rows of one key.
@@ -375,7 +461,7 @@ pub enum Answer {
     Digest {
         /// The position at that moment.
         position: Position,
-        /// [`DIGEST_FANOUT`] hashes for each node.
+        /// [`DIGEST_FANOUT`] hashes for each node; [`DIGEST_BUSY`] for a leaf that is busy.
         hashes: Vec<Vec<u128>>,
     },
     /// Summaries of rows.
@@ -384,8 +470,17 @@ pub enum Answer {
         position: Position,
         /// The rows in order.
         rows: Vec<(RowKey, Summary)>,
-        /// Whether there are more after the last.
-        more: bool,
+        /// The row to go on after, if there may be more.
+        next: Option<RowKey>,
+    },
+    /// The sums of pieces of a run.
+    Sums {
+        /// The last row of each piece that was cut evenly; nothing for cuts that were given.
+        ends: Vec<RowKey>,
+        /// The pieces in order, those that were looked at; with cuts that were given, the last one perhaps in part.
+        sums: Vec<Sum>,
+        /// The row to go on after, if there may be more.
+        next: Option<RowKey>,
     },
     /// Rows of one key, tombstones included.
     Selected {

@@ -9,7 +9,7 @@ use crate::coding;
 use crate::model::{Change, NodeId, Ticket, Time, Wall};
 use crate::placement::{Placement, Topology};
 use crate::protocol::{Config, Input, Machine, Message, Now, Output, Request, RequestId};
-use crate::storage::{Door, Memory, MemoryDisk, OpenOptions};
+use crate::storage::{Door, Memory, MemoryDisk, OpenOptions, SWEEP_ROWS};
 
 /// The wall clock when it starts, in microseconds.
 const START: u64 = 1_700_000_000_000_000;
@@ -88,6 +88,7 @@ impl Life {
             conflicts_kept: topology.conflicts_kept(),
             wall: Wall(START),
             chance: 1,
+            sweep_rows: SWEEP_ROWS,
         };
         let (door, opened) = Door::open(disk.engine(), options).ok()?;
         let config = Config {

@@ -13,7 +13,7 @@ use crate::model::NodeId;
 use crate::net::{Identity, NetConfig, Network, PeerInfo};
 use crate::placement::{Placement, Topology};
 use crate::protocol::{Config, Machine};
-use crate::storage::{OpenOptions, Store, StoreOptions};
+use crate::storage::{OpenOptions, SWEEP_ROWS, Store, StoreOptions};
 
 use super::clock::Clock;
 use super::handle::{Handle, Shared};
@@ -81,6 +81,7 @@ impl Node {
             conflicts_kept: topology.conflicts_kept(),
             wall: Clock::wall(),
             chance: fastrand::u64(..),
+            sweep_rows: SWEEP_ROWS,
         };
         let data = config.data.clone();
         let clock = Clock::new();

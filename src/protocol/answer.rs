@@ -166,12 +166,12 @@ pub(super) fn digest(id: u64, answer: Answer) -> Message {
         Answer::Leaf {
             position,
             rows,
-            more,
+            next,
         } => Message::LeafTell {
             id,
             position,
             rows,
-            more,
+            next,
         },
         Answer::Graves { rows, next } => Message::GravesTell { id, rows, next },
         Answer::Rows(_)
@@ -179,6 +179,7 @@ pub(super) fn digest(id: u64, answer: Answer) -> Message {
         | Answer::Selected { .. }
         | Answer::Count(_)
         | Answer::Scan { .. }
+        | Answer::Sums { .. }
         | Answer::Unreadable { .. } => Message::CannotRead { id },
     }
 }

@@ -1,7 +1,7 @@
 //! What all conversations of the machine share: who we are, whom we hear, what we hold, and the names of
 //! what was given to the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::model::{
@@ -13,7 +13,7 @@ use crate::placement::Placement;
 use super::message::{Append, Lane, Message, Outcome};
 use super::other::Other;
 use super::peers::Peers;
-use super::reconcile::Half;
+use super::reconcile::{Half, Summing};
 use super::replica::Replica;
 use super::sender::StreamId;
 use super::step::{Config, Now, Output, Report, RequestId};
@@ -82,6 +82,8 @@ pub(super) enum Purpose {
         peer: NodeId,
         id: u64,
     },
+    /// A peer asks for sums: what is known of them so far.
+    PeerSums(Box<Summing>),
     /// This node's own half of a step of reconciliation.
     Reconcile(PartitionId, Half),
     /// A row that reconciliation mends here.
@@ -181,6 +183,8 @@ pub(super) struct Core {
     pub(super) at_door: BTreeMap<Ticket, u64>,
     /// Peers' repairs under way of which a row could not be merged.
     pub(super) spoilt: BTreeSet<(NodeId, u64)>,
+    /// Partitions in which there is more to be swept, in turn. The timer is set as long as there is one.
+    pub(super) sweeping: VecDeque<PartitionId>,
     /// Versions of this node that lost to concurrent ones, by the region of the winner.
     pub(super) lost: BTreeMap<RegionId, u64>,
     next_id: u64,
@@ -217,6 +221,7 @@ impl Core {
             vouched: 0,
             at_door: BTreeMap::new(),
             spoilt: BTreeSet::new(),
+            sweeping: VecDeque::new(),
             lost: BTreeMap::new(),
             // Ids go on rising over restarts, so that a peer can tell a repeated question from a new one.
             next_id: now.wall.0,

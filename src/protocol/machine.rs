@@ -18,7 +18,7 @@ use super::other;
 use super::peers::Connection;
 use super::read::Reads;
 use super::receiver::Receiver;
-use super::reconcile::{LEAF_ROWS_MAX, Reconciler, Told};
+use super::reconcile::{LEAF_ROWS_MAX, Reconciler, Summing, Told};
 use super::replica::Replica;
 use super::select::{self, Selects};
 use super::sender::Sender;
@@ -226,6 +226,7 @@ impl Machine {
                     .set(now.time.after(self.core.limits.upkeep_every), Timer::Upkeep);
                 upkeep::round(now, &mut self.core, outputs);
             }
+            Timer::Sweep => upkeep::sweep(now, &mut self.core, outputs),
             Timer::Reconcile => self.reconciler.on_timer(now, &mut self.core, outputs),
             Timer::Stream(id) => self.sender.on_linger(id),
             Timer::Write(id) => self.writes.on_deadline(&mut self.core, id, outputs),
@@ -401,21 +402,22 @@ impl Machine {
                 let query = Query::Digest { partition, nodes };
                 answer::on_digest_ask(&mut self.core, from, id, query, outputs);
             }
-            Message::LeafAsk {
-                id,
-                partition,
-                first,
-                last,
-                after,
-            } => {
+            Message::LeafAsk { id, partition, run } => {
                 let query = Query::Leaf {
                     partition,
-                    first,
-                    last,
-                    after,
+                    run,
                     rows_max: LEAF_ROWS_MAX,
                 };
                 answer::on_digest_ask(&mut self.core, from, id, query, outputs);
+            }
+            Message::SumsAsk {
+                id,
+                partition,
+                run,
+                cuts,
+            } => {
+                let summing = Summing::new((from, id), partition, run, cuts);
+                summing.begin(&mut self.core, outputs);
             }
             Message::GravesAsk {
                 id,
@@ -442,9 +444,14 @@ impl Machine {
                 id,
                 position,
                 rows,
-                more,
+                next,
             } => {
-                let told = Told::Leaf(position, rows, more);
+                let told = Told::Leaf(position, rows, next);
+                self.reconciler
+                    .on_told(now, &mut self.core, from, id, told, outputs);
+            }
+            Message::SumsTell { id, sums, next } => {
+                let told = Told::Sums(sums, next);
                 self.reconciler
                     .on_told(now, &mut self.core, from, id, told, outputs);
             }

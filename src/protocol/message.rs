@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use crate::model::{
     Actor, Collection, Denial, DigestNode, Gate, Incarnation, KeyspaceId, Level, LogItem, NodeId,
-    PartitionId, Position, RegionId, Row, RowKey, Selection, Session, Summary, Timestamp, Wanted,
-    Write,
+    PartitionId, Position, RegionId, Row, RowKey, Run, Selection, Session, Sum, Summary, Timestamp,
+    Wanted, Write,
 };
 
 /// A stream of a connection. Streams do not delay each other; a lower one is sent first.
@@ -454,18 +454,14 @@ pub enum Message {
         /// In the order asked.
         hashes: Vec<Vec<u128>>,
     },
-    /// Summaries of the rows of some leaves, please.
+    /// Summaries of the rows of a run, please.
     LeafAsk {
         /// The asker's id.
         id: u64,
         /// The partition.
         partition: PartitionId,
-        /// The first leaf.
-        first: u16,
-        /// The last one.
-        last: u16,
-        /// After this row.
-        after: Option<RowKey>,
+        /// The run.
+        run: Run,
     },
     /// The summaries.
     LeafTell {
@@ -475,7 +471,27 @@ pub enum Message {
         position: Position,
         /// In order.
         rows: Vec<(RowKey, Summary)>,
-        /// Whether there are more.
-        more: bool,
+        /// Where to go on, if there may be more.
+        next: Option<RowKey>,
+    },
+    /// Sums of pieces of a run, please.
+    SumsAsk {
+        /// The asker's id.
+        id: u64,
+        /// The partition.
+        partition: PartitionId,
+        /// The run.
+        run: Run,
+        /// It is cut after each of these rows, in order.
+        cuts: Vec<RowKey>,
+    },
+    /// The sums.
+    SumsTell {
+        /// The asker's id.
+        id: u64,
+        /// Of the pieces that were looked at, in order; of the last one perhaps in part.
+        sums: Vec<Sum>,
+        /// Where to go on, if there may be more.
+        next: Option<RowKey>,
     },
 }

@@ -25,6 +25,7 @@ fn written<'a>(core: &Core, effect: &'a Effect) -> Option<(PartitionId, &'a [Log
         | Effect::Gap { .. }
         | Effect::Early { .. }
         | Effect::Trimmed { .. }
+        | Effect::Swept { .. }
         | Effect::Done
         | Effect::Refused { .. } => None,
     }

@@ -351,6 +351,7 @@ impl Receiver {
             | Effect::Denied(_)
             | Effect::Repaired { .. }
             | Effect::Trimmed { .. }
+            | Effect::Swept { .. }
             | Effect::Done => {}
         }
     }

@@ -8,6 +8,7 @@ use super::machine::Machine;
 use super::message::{Lane, Message};
 use super::own;
 use super::step::{Now, Output, Report};
+use super::upkeep;
 
 impl Machine {
     pub(super) fn on_staged(
@@ -111,6 +112,13 @@ impl Machine {
                 self.receiver.on_raised(now, core, partition, outputs);
             }
             Purpose::Upkeep => {
+                if let Effect::Swept {
+                    partition,
+                    has_more: true,
+                } = effect
+                {
+                    upkeep::on_swept(now, core, partition);
+                }
                 if let Effect::Trimmed {
                     partition,
                     actor,
@@ -151,6 +159,7 @@ impl Machine {
             | Purpose::LogPage(..)
             | Purpose::PeerRead { .. }
             | Purpose::PeerDigest { .. }
+            | Purpose::PeerSums(_)
             | Purpose::Reconcile(..) => {}
         }
     }
@@ -195,6 +204,7 @@ impl Machine {
                 let message = answer::digest(id, answer);
                 send(outputs, peer, Lane::Reconcile, message);
             }
+            Purpose::PeerSums(summing) => summing.go_on(core, answer, outputs),
             Purpose::Reconcile(partition, half) => {
                 self.reconciler
                     .on_half(now, core, partition, half, answer, outputs);

@@ -15,6 +15,8 @@ pub(super) enum Timer {
     Sources,
     /// Trim logs, collect tombstones.
     Upkeep,
+    /// Take away more of what clears cover.
+    Sweep,
     /// Begin or go on with reconciliation.
     Reconcile,
     /// A stream has waited long enough for more.

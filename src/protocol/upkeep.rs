@@ -32,9 +32,12 @@ use super::core::{Core, Counter, Purpose};
 use super::replica::{Collecting, Replica};
 use super::retire;
 use super::step::{Now, Output};
+use super::timers::Timer;
 
 /// Rounds of upkeep after which tombstones are looked for though no floor has risen.
 const COLLECT_ROUNDS: u32 = 30;
+/// Between pieces of sweeps, of whichever partition: so writes have the disk in between.
+const SWEEP_EVERY: Duration = Duration::from_millis(50);
 
 /// Lets partitions serve that have caught up with their region.
 pub(super) fn serve(core: &mut Core, outputs: &mut Vec<Output>) {
@@ -86,6 +89,28 @@ pub(super) fn round(now: Now, core: &mut Core, outputs: &mut Vec<Output>) {
         };
         core.change(outputs, Purpose::Retire(partition, node, upto), change);
     }
+}
+
+/// A piece of a sweep is done, and there is more.
+pub(super) fn on_swept(now: Now, core: &mut Core, partition: PartitionId) {
+    if core.sweeping.contains(&partition) {
+        return;
+    }
+    if core.sweeping.is_empty() {
+        core.timers.set(now.time.after(SWEEP_EVERY), Timer::Sweep);
+    }
+    core.sweeping.push_back(partition);
+}
+
+/// Goes on with the sweeps of the partition whose turn it is.
+pub(super) fn sweep(now: Now, core: &mut Core, outputs: &mut Vec<Output>) {
+    let Some(partition) = core.sweeping.pop_front() else {
+        return;
+    };
+    if !core.sweeping.is_empty() {
+        core.timers.set(now.time.after(SWEEP_EVERY), Timer::Sweep);
+    }
+    core.change(outputs, Purpose::Upkeep, Change::Sweep { partition });
 }
 
 /// Drops log entries that every replica of every region has.

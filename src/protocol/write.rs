@@ -234,6 +234,7 @@ impl Writes {
             | Effect::Early { .. }
             | Effect::Repaired { .. }
             | Effect::Trimmed { .. }
+            | Effect::Swept { .. }
             | Effect::Done => self.on_refused(core, id, None, outputs),
         }
     }

@@ -18,6 +18,9 @@ use crate::storage::{
 
 use super::Bug;
 
+/// Rows that a clear takes with it: so few that also a small collection is swept for a while.
+const SWEEP_ROWS: usize = 2;
+
 /// The ticket of changes that a planted bug makes.
 pub(crate) const FORGED: Ticket = Ticket(u64::MAX);
 
@@ -102,6 +105,7 @@ impl Disk {
             conflicts_kept: self.setup.conflicts_kept.clone(),
             wall,
             chance,
+            sweep_rows: SWEEP_ROWS,
         };
         let options = if self.bug == Some(Bug::ReuseDot) {
             self.old_life = self.disk.engine().snapshot().get(Space::Meta, LIFE_KEY)?;
@@ -188,6 +192,7 @@ impl Disk {
                 | Answer::Graves { .. }
                 | Answer::Log(_)
                 | Answer::Leaf { .. }
+                | Answer::Sums { .. }
                 | Answer::Scan { .. }
                 | Answer::Unreadable { .. } => None,
             }

@@ -27,6 +27,8 @@ pub(crate) fn name_of(message: &Message) -> &'static str {
         Message::DigestTell { .. } => "DigestTell",
         Message::LeafAsk { .. } => "LeafAsk",
         Message::LeafTell { .. } => "LeafTell",
+        Message::SumsAsk { .. } => "SumsAsk",
+        Message::SumsTell { .. } => "SumsTell",
         Message::Select { .. } => "Select",
         Message::Selected { .. } => "Selected",
         Message::GravesAsk { .. } => "GravesAsk",

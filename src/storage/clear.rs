@@ -1,5 +1,10 @@
 //! What a clear of a whole collection covers is taken away here by and by: it is one row in the log, however many
 //! members or fields it covers, and every replica sweeps for itself. Readers do not see what is not swept yet.
+//!
+//! The digest does: it counts rows as they are stored. So as long as a sweep is noted, its leaf is *busy*, and is not
+//! compared with that of another replica.
+//!
+//! Invariant: where no sweep is noted, nothing is stored that a clear covers: what is stored later is stripped first.
 
 use bytes::Bytes;
 
@@ -8,25 +13,15 @@ use crate::model::{Collection, Context, Effect, Part, PartitionId, Row, RowKey};
 use super::engine::{Engine, Snapshot, Space};
 use super::form::{self, SweepForm};
 use super::keys;
-use super::rows::share;
 use super::stage::NOT_HERE;
 use super::{Door, Error};
-
-/// Rows that are looked at in the batch of the clear itself: most collections are smaller.
-const FIRST_MAX: usize = 1000;
-
-/// Rows that one change looks at later.
-const NEXT_MAX: usize = 10_000;
-
-/// Rows that are read at once to be counted.
-const COUNTED_MAX: usize = 10_000;
 
 /// Sweeps of one partition that one change looks at.
 const SWEEPS_MAX: usize = 16;
 
 impl<E: Engine> Door<E> {
-    /// Sweeps for a clear that was just stored; notes it if there may be more. From now on the digest counts only
-    /// what it leaves, so all that there is of the collection is read, in this batch: about a second for a million.
+    /// Sweeps for a clear that was just stored, as much as a batch may take; notes it if there may be more. A sweep of
+    /// the same collection that is under way goes on where it stands, and begins again at its end.
     pub(super) fn begin_sweep(
         &mut self,
         partition: PartitionId,
@@ -34,39 +29,20 @@ impl<E: Engine> Door<E> {
         before: Option<&Context>,
         cleared: &Context,
     ) -> Result<(), Error> {
-        if before != Some(cleared) {
-            self.recount(partition, clear, before, cleared)?;
-        }
-        let (_, next) = self.sweep_parts(partition, clear, cleared, None, FIRST_MAX)?;
-        self.note_sweep(partition, clear, next)
-    }
-
-    /// Counts a collection by what a clear leaves of it, in place of what the clear before it did.
-    fn recount(
-        &mut self,
-        partition: PartitionId,
-        clear: &RowKey,
-        before: Option<&Context>,
-        cleared: &Context,
-    ) -> Result<(), Error> {
-        let Some(Part::Clear(collection)) = clear.part() else {
+        if before == Some(cleared) {
             return Ok(());
-        };
-        let mut span = keys::parts(clear, &cleared_prefix(collection));
-        loop {
-            let found = self.list(Space::Rows, &span, COUNTED_MAX)?;
-            let Some((last, _)) = found.last() else {
-                return Ok(());
-            };
-            span = span.after(last.clone());
-            let mut delta = 0_u128;
-            for (stored, value) in found {
-                let (key, stored) = form::open_named_row(&stored, &value)?;
-                let now = share(&key, &stored.row, Some(cleared));
-                delta = delta.wrapping_add(now.wrapping_sub(share(&key, &stored.row, before)));
-            }
-            self.count_in(partition, clear, delta);
         }
+        let stored = keys::sweep(partition, clear);
+        let noted = match self.get(Space::Meta, &stored)? {
+            Some(value) => {
+                let form: SweepForm = form::open(Space::Meta, &stored, &value)?;
+                let again = form.again || !form.after.is_empty();
+                SweepForm { again, ..form }
+            }
+            None => SweepForm::default(),
+        };
+        self.sweep_on(partition, clear, cleared, noted, self.sweep_rows)?;
+        Ok(())
     }
 
     /// Goes on with what is noted. Nothing is staged if nothing is.
@@ -74,29 +50,59 @@ impl<E: Engine> Door<E> {
         if !self.partitions.contains_key(&partition) {
             return Ok(Effect::Refused { reason: NOT_HERE });
         }
-        let sweeps = self.list(Space::Meta, &keys::sweep_span(partition), SWEEPS_MAX)?;
-        let mut left = NEXT_MAX;
+        let span = keys::sweep_span(partition);
+        let sweeps = self.list(Space::Meta, &span, SWEEPS_MAX)?;
+        let mut left = self.sweep_rows;
         for (stored, value) in sweeps {
-            let form: SweepForm = form::open(Space::Meta, &stored, &value)?;
+            let noted: SweepForm = form::open(Space::Meta, &stored, &value)?;
             let clear = keys::parse_sweep(&stored).ok_or(Error::Corrupt {
                 what: "the name of a record is damaged",
             })?;
-            let next = match self.load(&clear)?.map(|clear| clear.row) {
+            match self.load(&clear)?.map(|clear| clear.row) {
                 Some(Row::Clear(row)) => {
-                    let after = Some(form.after);
-                    let (looked_at, next) =
-                        self.sweep_parts(partition, &clear, &row.cleared, after, left)?;
+                    let looked_at = self.sweep_on(partition, &clear, &row.cleared, noted, left)?;
                     left = left.saturating_sub(looked_at);
-                    next
                 }
-                Some(_) | None => None,
-            };
-            self.note_sweep(partition, &clear, next)?;
+                Some(_) | None => self.staged.remove(Space::Meta, stored),
+            }
             if left == 0 {
                 break;
             }
         }
-        Ok(Effect::Done)
+        let has_more = !self.list(Space::Meta, &span, 1)?.is_empty();
+        Ok(Effect::Swept {
+            partition,
+            has_more,
+        })
+    }
+
+    /// Goes on with one sweep, and notes how far it came. Says how many rows it looked at.
+    fn sweep_on(
+        &mut self,
+        partition: PartitionId,
+        clear: &RowKey,
+        cleared: &Context,
+        noted: SweepForm,
+        rows_max: usize,
+    ) -> Result<usize, Error> {
+        let SweepForm { after, again } = noted;
+        let (looked_at, next) = self.sweep_parts(partition, clear, cleared, after, rows_max)?;
+        let stored = keys::sweep(partition, clear);
+        let noted = match next {
+            Some(after) => Some(SweepForm { after, again }),
+            None => again.then(SweepForm::default),
+        };
+        match noted {
+            Some(noted) => {
+                let value = form::seal(Space::Meta, &stored, &noted)?;
+                self.staged.put(Space::Meta, stored, value);
+            }
+            None if self.get(Space::Meta, &stored)?.is_some() => {
+                self.staged.remove(Space::Meta, stored);
+            }
+            None => {}
+        }
+        Ok(looked_at)
     }
 
     /// Strips rows of what is cleared, and removes those of which nothing is left. Says how many it looked at, and
@@ -106,16 +112,16 @@ impl<E: Engine> Door<E> {
         partition: PartitionId,
         clear: &RowKey,
         cleared: &Context,
-        after: Option<Bytes>,
+        after: Bytes,
         rows_max: usize,
     ) -> Result<(usize, Option<Bytes>), Error> {
         let Some(Part::Clear(collection)) = clear.part() else {
             return Ok((0, None));
         };
         let mut span = keys::parts(clear, &cleared_prefix(collection));
-        if let Some(subkey) = after {
+        if !after.is_empty() {
             let after = RowKey {
-                subkey,
+                subkey: after,
                 ..clear.clone()
             };
             span = span.after(keys::row(&after));
@@ -138,26 +144,6 @@ impl<E: Engine> Door<E> {
         }
         let next = last.filter(|_| found.len() >= rows_max);
         Ok((found.len(), next))
-    }
-
-    fn note_sweep(
-        &mut self,
-        partition: PartitionId,
-        clear: &RowKey,
-        next: Option<Bytes>,
-    ) -> Result<(), Error> {
-        let stored = keys::sweep(partition, clear);
-        match next {
-            Some(after) => {
-                let value = form::seal(Space::Meta, &stored, &SweepForm { after })?;
-                self.staged.put(Space::Meta, stored, value);
-            }
-            None if self.get(Space::Meta, &stored)?.is_some() => {
-                self.staged.remove(Space::Meta, stored);
-            }
-            None => {}
-        }
-        Ok(())
     }
 }
 

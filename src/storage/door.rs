@@ -32,7 +32,12 @@ pub struct OpenOptions {
     pub wall: Wall,
     /// Chance, for a new incarnation; 20 bits of it are used.
     pub chance: u64,
+    /// Rows that a clear takes away with it, and a piece of its sweep later: what other writes may have to wait for.
+    pub sweep_rows: usize,
 }
+
+/// As many as one batch may well take: some milliseconds.
+pub const SWEEP_ROWS: usize = 1000;
 
 /// What was found.
 #[derive(Clone, PartialEq, Debug)]
@@ -58,6 +63,7 @@ pub struct Door<E: Engine> {
     pub(super) partition_count: u16,
     pub(super) limits: Limits,
     pub(super) conflicts_kept: BTreeMap<KeyspaceId, Duration>,
+    pub(super) sweep_rows: usize,
     pub(super) clock: Hlc,
     clock_bound: Timestamp,
     batch_sequence: u64,
@@ -129,6 +135,7 @@ impl<E: Engine> Door<E> {
             clock: Hlc::new(clock_bound, options.limits.max_offset),
             limits: options.limits,
             conflicts_kept: options.conflicts_kept,
+            sweep_rows: options.sweep_rows.max(1),
             clock_bound,
             batch_sequence,
             snapshot: snapshot.clone(),

@@ -48,10 +48,13 @@ pub(super) struct PartitionForm {
     pub(super) retired: BTreeMap<NodeId, Incarnation>,
 }
 
-/// A sweep that is not done: the part of the collection that was looked at last.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// A sweep that is not done.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct SweepForm {
+    /// The part of the collection that was looked at last; nothing at the beginning.
     pub(super) after: Bytes,
+    /// Whether more was cleared since it began, so that it has to begin again when it comes to the end.
+    pub(super) again: bool,
 }
 
 /// A row's name, where the partition is known.

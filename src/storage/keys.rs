@@ -334,6 +334,19 @@ pub(super) fn sweep_span(partition: PartitionId) -> Span {
     Span::prefix(out)
 }
 
+/// The sweeps of some leaves of a partition, from `first` to `last`, that are not done.
+pub(super) fn leaf_sweeps(partition: PartitionId, count: u16, first: u16, last: u16) -> Span {
+    let mut head = vec![SWEEP];
+    push_partition(&mut head, partition);
+    let rows = leaf_rows(partition, count, first, last);
+    let to = match rows.to {
+        Some(to) => Some([head.clone(), to].concat()),
+        None => after_prefix(&head),
+    };
+    let from = [head, rows.from].concat();
+    Span { from, to }
+}
+
 /// The row of the clear.
 pub(super) fn parse_sweep(bytes: &[u8]) -> Option<RowKey> {
     parse_row(bytes.get(7..)?)

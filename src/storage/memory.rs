@@ -38,6 +38,9 @@ struct State {
     /// Snapshots in use, by number.
     snapshots: BTreeMap<u64, usize>,
     is_lazy: bool,
+    /// Records that ranges have visited.
+    #[cfg(test)]
+    visited: usize,
 }
 
 impl MemoryDisk {
@@ -64,6 +67,12 @@ impl MemoryDisk {
     /// Batches that a crash may take back.
     pub fn unsynced(&self) -> usize {
         self.lock().unsynced.len()
+    }
+
+    /// Records that ranges have visited since this was last asked.
+    #[cfg(test)]
+    pub(super) fn take_visited(&self) -> usize {
+        std::mem::take(&mut self.lock().visited)
     }
 
     /// The power goes: of the batches that were not synced only the first `keep` survive. Says how many went.
@@ -292,6 +301,10 @@ impl Snapshot for MemorySnapshot {
             };
             next = Bound::Excluded(last.clone());
             for (key, value) in page {
+                #[cfg(test)]
+                {
+                    self.disk.lock().visited += 1;
+                }
                 if visit(&key, value).is_break() {
                     return Ok(());
                 }

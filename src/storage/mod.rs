@@ -12,6 +12,7 @@ mod append;
 mod clear;
 mod collect;
 mod collection;
+mod compare;
 mod conflict;
 mod counter;
 mod door;
@@ -42,7 +43,7 @@ mod tests;
 mod write;
 mod writer;
 
-pub use door::{Door, OpenOptions, Opened};
+pub use door::{Door, OpenOptions, Opened, SWEEP_ROWS};
 pub use engine::{Batch, Engine, Ops, Snapshot, Space};
 pub use error::Error;
 pub use fjall::{Fjall, FjallSnapshot};

@@ -2,21 +2,18 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use crate::digest::{Tree, leaf_of};
+use crate::digest::{Tree, leaf_of, row_hash};
 use crate::model::{
-    Answer, DIGEST_LEAVES, DigestNode, LogItem, LogPage, LogQuery, PartitionId, Position, Row,
-    RowKey, Wanted,
+    Answer, DigestNode, LogItem, LogPage, LogQuery, PartitionId, Row, RowKey, Wanted,
 };
 
 use super::Error;
-use super::clear::Clears;
 use super::engine::{Snapshot, Space};
 use super::form::{self, NameForm, StoredRow};
 use super::keys::{self, Span};
 use super::load::{for_each, load_tree};
 use super::partition::{Marks, Partition};
 use super::published::Shared;
-use super::rows::share;
 use super::select::load_seen;
 
 /// Log entries whose rows are looked up for one page, also if few of them are still there.
@@ -28,7 +25,7 @@ pub(super) const ROWS_MAX: usize = 8192;
 /// A way to ask a store; clones are cheap, and each answer is of one committed state.
 #[derive(Debug)]
 pub struct Reader<S> {
-    shared: Shared<S>,
+    pub(super) shared: Shared<S>,
     pub(super) partition_count: u16,
 }
 
@@ -45,7 +42,7 @@ impl<S> Clone for Reader<S> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unreadable(pub(super) &'static str);
 
-const NOT_HERE: Unreadable = Unreadable("this node does not hold the partition");
+pub(super) const NOT_HERE: Unreadable = Unreadable("this node does not hold the partition");
 
 impl From<Error> for Unreadable {
     fn from(error: Error) -> Self {
@@ -74,11 +71,15 @@ impl<S: Snapshot> Reader<S> {
             Query::Digest { partition, nodes } => self.digest(*partition, nodes),
             Query::Leaf {
                 partition,
-                first,
-                last,
-                after,
+                run,
                 rows_max,
-            } => self.leaves(*partition, (*first, *last), after.as_ref(), *rows_max),
+            } => self.leaves(*partition, run, *rows_max),
+            Query::Sums {
+                partition,
+                run,
+                cuts,
+                rows_max,
+            } => self.sums(*partition, run, cuts, *rows_max),
             Query::Scan {
                 partition,
                 wanted,
@@ -168,12 +169,10 @@ impl<S: Snapshot> Reader<S> {
     fn compute_tree(&self, snapshot: &S, partition: PartitionId) -> Result<Tree, Error> {
         let mut tree = Tree::new();
         let span = keys::partition_rows(partition, self.partition_count);
-        let mut clears = Clears::default();
         for_each(snapshot, Space::Rows, &span, |key, value| {
             let (key, stored) = form::open_named_row(key, value)?;
-            let cleared = clears.over(snapshot, &key)?;
             let leaf = leaf_of(&key, self.partition_count);
-            tree.add(leaf, share(&key, &stored.row, cleared));
+            tree.add(leaf, row_hash(&key, &stored.row));
             Ok(())
         })?;
         Ok(tree)
@@ -258,65 +257,6 @@ impl<S: Snapshot> Reader<S> {
         }))
     }
 
-    fn digest(&self, partition: PartitionId, nodes: &[DigestNode]) -> Result<Answer, Unreadable> {
-        let published = self.shared.read();
-        let known = published.partitions.get(&partition).ok_or(NOT_HERE)?;
-        let hashes: Option<Vec<_>> = nodes
-            .iter()
-            .map(|node| known.tree.children(*node))
-            .collect();
-        Ok(Answer::Digest {
-            position: known.partition.position(),
-            hashes: hashes.ok_or(Unreadable("there is no such node in a digest"))?,
-        })
-    }
-
-    fn leaves(
-        &self,
-        partition: PartitionId,
-        (first, last): (u16, u16),
-        after: Option<&RowKey>,
-        rows_max: usize,
-    ) -> Result<Answer, Unreadable> {
-        if first > last || last >= DIGEST_LEAVES {
-            return Err(Unreadable("there is no such leaf in a digest"));
-        }
-        let (snapshot, position): (S, Position) = self.view(partition, Partition::position)?;
-        let span = keys::leaf_rows(partition, self.partition_count, first, last);
-        let rows_max = rows_max.clamp(1, ROWS_MAX);
-        let mut rows = Vec::new();
-        let mut more = false;
-        let mut clears = Clears::default();
-        let mut outcome = Ok(());
-        visit_rows(&snapshot, &span, after, |key, mut stored| {
-            match clears.over(&snapshot, &key) {
-                Ok(Some(cleared)) => {
-                    stored.row.clear(cleared);
-                    if stored.row.is_cleared_by(cleared) {
-                        return ControlFlow::Continue(());
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    outcome = Err(error);
-                    return ControlFlow::Break(());
-                }
-            }
-            if rows.len() == rows_max {
-                more = true;
-                return ControlFlow::Break(());
-            }
-            rows.push((key, stored.row.summary()));
-            ControlFlow::Continue(())
-        })?;
-        outcome?;
-        Ok(Answer::Leaf {
-            position,
-            rows,
-            more,
-        })
-    }
-
     fn scan(
         &self,
         partition: PartitionId,
@@ -366,7 +306,7 @@ pub(super) fn load<S: Snapshot>(snapshot: &S, key: &RowKey) -> Result<Option<Row
 }
 
 /// Visits the rows of a range that come after a row, in order.
-fn visit_rows<S: Snapshot>(
+pub(super) fn visit_rows<S: Snapshot>(
     snapshot: &S,
     span: &Span,
     after: Option<&RowKey>,

@@ -6,25 +6,12 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::digest::{leaf_of, row_hash};
-use crate::model::{Actor, Context, Dot, Part, PartitionId, Row, RowKey, once_prefix};
+use crate::model::{Actor, Dot, Part, PartitionId, Row, RowKey, once_prefix};
 
 use super::engine::{Engine, Snapshot, Space};
 use super::form::{self, NameForm, StoredRow};
 use super::partition::Marks;
 use super::{Door, Error, keys};
-
-/// The share of a row in its leaf. What a clear covers counts no more from the clear on, though it is taken away
-/// later, at another time on each replica.
-pub(super) fn share(key: &RowKey, row: &Row, cleared: Option<&Context>) -> u128 {
-    match cleared {
-        Some(cleared) if !row.is_tombstone() => {
-            let mut left = row.clone();
-            left.clear(cleared);
-            row_hash(key, &left)
-        }
-        Some(_) | None => row_hash(key, row),
-    }
-}
 
 impl<E: Engine> Door<E> {
     pub(super) fn marks(&self, partition: PartitionId, actor: Actor) -> Marks {
@@ -103,10 +90,13 @@ impl<E: Engine> Door<E> {
         self.change_expiry(partition, key, old_row, new_row)?;
         self.change_repeated(key, old_row, new_row)?;
         self.change_operation(key, old_row, new_row)?;
-        let cleared = self.cleared_over(key)?;
-        let share = |row: Option<&Row>| row.map_or(0, |row| share(key, row, cleared.as_ref()));
+        let share = |row: Option<&Row>| row.map_or(0, |row| row_hash(key, row));
         let delta = share(new_row).wrapping_sub(share(old_row));
-        self.count_in(partition, key, delta);
+        if delta != 0 {
+            let leaf = leaf_of(key, self.partition_count);
+            let sum = self.leaves.entry((partition, leaf)).or_default();
+            *sum = sum.wrapping_add(delta);
+        }
         let stored = keys::row(key);
         match new {
             Some(new) => {
@@ -116,26 +106,6 @@ impl<E: Engine> Door<E> {
             None => self.staged.remove(Space::Rows, stored),
         }
         Ok(())
-    }
-
-    /// Adds to the leaf that a row counts in.
-    pub(super) fn count_in(&mut self, partition: PartitionId, key: &RowKey, delta: u128) {
-        if delta != 0 {
-            let leaf = leaf_of(key, self.partition_count);
-            let sum = self.leaves.entry((partition, leaf)).or_default();
-            *sum = sum.wrapping_add(delta);
-        }
-    }
-
-    /// What was cleared of the collection that a row is a part of.
-    fn cleared_over(&self, key: &RowKey) -> Result<Option<Context>, Error> {
-        if key.subkey.is_empty() {
-            return Ok(None);
-        }
-        match key.part().and_then(|part| part.collection()) {
-            Some(collection) => self.cleared_of(key, collection),
-            None => Ok(None),
-        }
     }
 
     /// Removes a row with everything that names it.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sterna::model::{
     Behind, Collection, Condition, Denial, DigestNode, Gate, Level, LogItem, OpId, Part, Place,
-    Selection, Wall, Wanted, Write, WriteOp,
+    Run, Selection, Sum, Wall, Wanted, Write, WriteOp,
 };
 use sterna::protocol::{
     Ack, Append, Heartbeat, Known, Mark, Message, Operation, Outcome, Refusal, Request,
@@ -413,6 +413,15 @@ fn selections() -> Vec<Sample> {
     ])
 }
 
+fn run() -> Run {
+    Run {
+        first: 17,
+        last: 4095,
+        after: Some(key()),
+        upto: Some(key()),
+    }
+}
+
 /// Reconciliation.
 fn reconciliation() -> Vec<Sample> {
     let node = DigestNode { level: 1, index: 7 };
@@ -429,15 +438,28 @@ fn reconciliation() -> Vec<Sample> {
     let leaf_ask = Message::LeafAsk {
         id: 9,
         partition: PARTITION,
-        first: 17,
-        last: 4095,
-        after: Some(key()),
+        run: run(),
     };
     let leaf_tell = Message::LeafTell {
         id: 9,
         position: position(),
         rows: vec![(key(), summary())],
-        more: true,
+        next: Some(key()),
+    };
+    let sums_ask = Message::SumsAsk {
+        id: 9,
+        partition: PARTITION,
+        run: run(),
+        cuts: vec![key()],
+    };
+    let sum = Sum {
+        rows: 300,
+        hash: 1 << 100,
+    };
+    let sums_tell = Message::SumsTell {
+        id: 9,
+        sums: vec![sum],
+        next: Some(key()),
     };
     let graves_ask = Message::GravesAsk {
         id: 9,
@@ -454,6 +476,8 @@ fn reconciliation() -> Vec<Sample> {
         ("digest tell", digest_tell),
         ("leaf ask", leaf_ask),
         ("leaf tell", leaf_tell),
+        ("sums ask", sums_ask),
+        ("sums tell", sums_tell),
         ("graves ask", graves_ask),
         ("graves tell", graves_tell),
     ])

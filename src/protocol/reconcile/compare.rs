@@ -13,8 +13,8 @@ pub(super) struct Listing {
     pub(super) position: Position,
     /// Rows in order.
     pub(super) rows: Vec<(RowKey, Summary)>,
-    /// Whether there are more.
-    pub(super) more: bool,
+    /// The row up to which they go, if there may be more.
+    pub(super) next: Option<RowKey>,
 }
 
 /// A row to take from the other side.
@@ -60,16 +60,9 @@ pub(super) fn compare(
     theirs: &Listing,
     is_delivered: impl Fn(Dot) -> bool,
 ) -> Difference {
-    let end = |listing: &Listing| {
-        listing
-            .rows
-            .last()
-            .filter(|_| listing.more)
-            .map(|(key, _)| key.clone())
-    };
-    let bound = match (end(mine), end(theirs)) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+    let bound = match (&mine.next, &theirs.next) {
+        (Some(a), Some(b)) => Some(a.min(b).clone()),
+        (a, b) => a.as_ref().or(b.as_ref()).cloned(),
     };
     let is_within = |key: &RowKey| bound.as_ref().is_none_or(|bound| key <= bound);
     let mut union: BTreeMap<&RowKey, (Option<&Summary>, Option<&Summary>)> = BTreeMap::new();
@@ -228,7 +221,7 @@ mod tests {
         Listing {
             position,
             rows,
-            more: false,
+            next: None,
         }
     }
 
@@ -289,11 +282,11 @@ mod tests {
         let mut mine = listing(9, vec![row("a", 1), row("b", 2), row("c", 3)]);
         let mut theirs = mine.clone();
         theirs.rows.truncate(1);
-        theirs.more = true;
+        theirs.next = theirs.rows.last().map(|(key, _)| key.clone());
         let found = routine(&mine, &theirs);
         assert_eq!(found.forget, vec![]);
         assert_eq!(found.next, theirs.rows.last().map(|(key, _)| key.clone()));
-        mine.more = true;
+        mine.next = mine.rows.last().map(|(key, _)| key.clone());
         assert_eq!(routine(&mine, &theirs).forget, vec![]);
     }
 

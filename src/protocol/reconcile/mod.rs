@@ -1,20 +1,24 @@
 //! Reconciliation by digest, of one partition with one peer at a time: from the root down where hashes
-//! differ, then listings of leaves, then rows.
+//! differ to leaves, within a great leaf by sums of pieces of it, then listings, then rows.
 //!
 //! Routine rounds run all the time and mend what no log will bring. A refill follows a log that was trimmed
 //! past our position, or lives that were retired without us: it takes all that is newer, tombstones included, and
 //! then takes over the peer's position.
 
 mod compare;
+mod doubts;
+mod runs;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use crate::model::{
-    Actor, Answer, Change, Duration, NodeId, PartitionId, Position, RegionId, Row, RowKey, Summary,
-    Time,
+    Actor, Answer, Change, Duration, NodeId, PartitionId, Position, RegionId, Row, RowKey, Sum,
+    Summary, Time,
 };
 
 use super::core::{Core, Counter, Purpose, report};
@@ -24,8 +28,10 @@ use super::step::{Now, Output, Report};
 use super::timers::Timer;
 
 use compare::Listing;
+use doubts::Doubts;
 use session::Session;
 
+pub(super) use runs::Summing;
 pub(super) use session::{LEAF_ROWS_MAX, is_reasonable, within};
 
 /// Routine sessions at a time: they share one budget, and more would only take turns.
@@ -62,8 +68,10 @@ pub(super) enum Half {
 pub(super) enum Told {
     /// Hashes of children.
     Digest(Position, Vec<Vec<u128>>),
-    /// A page of a leaf.
-    Leaf(Position, Vec<(RowKey, Summary)>, bool),
+    /// A page of a listing.
+    Leaf(Position, Vec<(RowKey, Summary)>, Option<RowKey>),
+    /// Sums of pieces of a run.
+    Sums(Vec<Sum>, Option<RowKey>),
     /// Rows that were asked for: perhaps only the first of them.
     Rows(Vec<Option<Row>>),
     /// A page of tombstones.
@@ -108,6 +116,8 @@ impl Budget {
 #[derive(Debug)]
 pub(super) struct Reconciler {
     sessions: BTreeMap<PartitionId, Session>,
+    /// What was put off in the last round, by partition and peer.
+    doubts: BTreeMap<(PartitionId, NodeId), Doubts>,
     budget: Budget,
     divergence: BTreeMap<(RegionId, PartitionId), u64>,
 }
@@ -122,6 +132,7 @@ impl Reconciler {
         };
         Self {
             sessions: BTreeMap::new(),
+            doubts: BTreeMap::new(),
             budget,
             divergence: BTreeMap::new(),
         }
@@ -193,8 +204,8 @@ impl Reconciler {
         }
         core.count(Counter::Refills, 1);
         report(outputs, Report::Reconciling(partition, peer));
-        self.sessions
-            .insert(partition, Session::new(now.time, peer, Mode::Refill));
+        let session = Session::new(now.time, peer, Mode::Refill, Doubts::default());
+        self.sessions.insert(partition, session);
         self.advance(now, core, partition, outputs);
     }
 
@@ -262,8 +273,9 @@ impl Reconciler {
         let turn = replica.reconcile_turn % peers.len().max(1);
         if let Some(peer) = peers.get(turn) {
             core.count(Counter::ReconcileRounds, 1);
-            self.sessions
-                .insert(partition, Session::new(now.time, *peer, Mode::Routine));
+            let before = self.doubts.remove(&(partition, *peer)).unwrap_or_default();
+            let session = Session::new(now.time, *peer, Mode::Routine, before);
+            self.sessions.insert(partition, session);
         }
     }
 
@@ -323,6 +335,10 @@ impl Reconciler {
             }
             (Mode::Refill, None) => {}
             (Mode::Routine, _) => {
+                if !session.doubts.is_empty() {
+                    let pair = (partition, session.peer);
+                    self.doubts.insert(pair, session.doubts);
+                }
                 let Some(region) = core.region_of(session.peer) else {
                     return;
                 };
@@ -356,6 +372,7 @@ impl Reconciler {
             self.sessions.remove(&partition);
             return;
         }
+        session.active_at = now.time;
         let spent = session.on_half(core, partition, half, answer, outputs);
         self.spend(core, spent);
         self.advance(now, core, partition, outputs);
@@ -462,16 +479,16 @@ fn partners(core: &Core, partition: PartitionId) -> Vec<NodeId> {
     partners
 }
 
-fn listing(position: Position, rows: Vec<(RowKey, Summary)>, more: bool) -> Listing {
+fn listing(position: Position, rows: Vec<(RowKey, Summary)>, next: Option<RowKey>) -> Listing {
     Listing {
         position,
         rows,
-        more,
+        next,
     }
 }
 
 #[cfg(test)]
-mod tests {
+mod refills {
     use super::*;
     use crate::model::{KeyspaceId, Query, Stamp, Timestamp, Version};
     use crate::protocol::message::Message;

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::model::{
-    Answer, Change, DIGEST_FANOUT, DIGEST_LEVELS, DigestNode, Dot, NodeId, Part, PartitionId,
-    Position, Query, Row, RowKey, Summary, Time,
+    Answer, Change, DIGEST_BUSY, DIGEST_FANOUT, DIGEST_LEVELS, DigestNode, Dot, NodeId, Part,
+    PartitionId, Position, Query, Row, RowKey, Run, Sum, Summary, Time,
 };
 use crate::protocol::core::{Core, Purpose, send};
 use crate::protocol::message::{Lane, Message};
@@ -14,6 +14,8 @@ use crate::protocol::replica::Replica;
 use crate::protocol::step::Output;
 
 use super::compare::{Difference, Listing, Pull, compare, wanted_graves};
+use super::doubts::Doubts;
+use super::runs::{self, Piece, SUMMED_BYTES, Task};
 use super::{Half, Mode, Told, listing};
 
 /// Nodes of the digest tree asked for at once.
@@ -41,10 +43,22 @@ enum Step {
     },
     Leaf {
         id: u64,
-        first: u16,
-        last: u16,
-        mine: Option<Listing>,
-        theirs: Option<Listing>,
+        run: Run,
+        mine: Option<Box<Listing>>,
+        theirs: Option<Box<Listing>>,
+    },
+    /// Our own rows are being summed up.
+    Cutting {
+        id: u64,
+        run: Run,
+        pieces: Vec<Piece>,
+    },
+    /// The peer sums up the same pieces.
+    Summing {
+        id: u64,
+        run: Run,
+        pieces: Vec<Piece>,
+        theirs: Vec<Sum>,
     },
     Pulling {
         id: u64,
@@ -88,9 +102,14 @@ pub(super) struct Session {
     /// Rows that differed.
     pub(super) rows: u64,
     pub(super) active_at: Time,
+    /// Leaves that were put off in this round, and in the one before.
+    pub(super) doubts: Doubts,
+    before: Doubts,
     nodes: VecDeque<DigestNode>,
-    /// Leaves that differ: from, to, and after which row.
-    leaves: VecDeque<(u16, u16, Option<RowKey>)>,
+    /// Leaves that differ.
+    leaves: VecDeque<u16>,
+    /// What to do about runs of them.
+    tasks: VecDeque<Task>,
     pull: VecDeque<Pull>,
     push: VecDeque<RowKey>,
     graves: Graves,
@@ -99,15 +118,19 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(now: Time, peer: NodeId, mode: Mode) -> Self {
+    /// A session; `before` is what was put off in the round before with this peer.
+    pub(super) fn new(now: Time, peer: NodeId, mode: Mode, before: Doubts) -> Self {
         Self {
             peer,
             mode,
             base: None,
             rows: 0,
             active_at: now,
+            doubts: Doubts::default(),
+            before,
             nodes: VecDeque::from([DigestNode { level: 0, index: 0 }]),
             leaves: VecDeque::new(),
+            tasks: VecDeque::new(),
             pull: VecDeque::new(),
             push: VecDeque::new(),
             graves: match mode {
@@ -121,7 +144,8 @@ impl Session {
 
     /// Whether nothing is left to do.
     pub(super) fn is_done(&self) -> bool {
-        let queues = self.nodes.len() + self.leaves.len() + self.pull.len() + self.push.len();
+        let looks = self.nodes.len() + self.leaves.len() + self.tasks.len();
+        let queues = looks + self.pull.len() + self.push.len();
         let is_listed = matches!(self.graves, Graves::Listed);
         matches!(self.step, Step::Ready) && queues == 0 && self.mending == 0 && is_listed
     }
@@ -130,8 +154,13 @@ impl Session {
         match &self.step {
             Step::Digest { id, theirs, .. } => *id == asked && theirs.is_none(),
             Step::Leaf { id, theirs, .. } => *id == asked && theirs.is_none(),
-            Step::Pulling { id, .. } | Step::Pushing { id } | Step::Graves { id } => *id == asked,
-            Step::Ready | Step::Loading { .. } | Step::Graved { .. } => false,
+            Step::Summing { id, .. }
+            | Step::Pulling { id, .. }
+            | Step::Pushing { id }
+            | Step::Graves { id } => *id == asked,
+            Step::Ready | Step::Cutting { .. } | Step::Loading { .. } | Step::Graved { .. } => {
+                false
+            }
         }
     }
 
@@ -176,8 +205,8 @@ impl Session {
         if !self.nodes.is_empty() {
             return self.ask_digests(core, partition, id, outputs);
         }
-        if let Some(leaves) = self.next_leaves() {
-            self.ask_leaves(core, partition, id, leaves, outputs);
+        if let Some(task) = self.next_task() {
+            self.ask_run(core, partition, id, task, outputs);
         } else if let Graves::After(after) = &self.graves {
             let ask = Message::GravesAsk {
                 id,
@@ -221,52 +250,105 @@ impl Session {
         bytes
     }
 
-    fn ask_leaves(
+    /// Asks for what is to be known of a run.
+    fn ask_run(
         &mut self,
         core: &mut Core,
         partition: PartitionId,
         id: u64,
-        (first, last, after): (u16, u16, Option<RowKey>),
+        task: Task,
         outputs: &mut Vec<Output>,
     ) {
-        let ask = Message::LeafAsk {
-            id,
-            partition,
-            first,
-            last,
-            after: after.clone(),
-        };
-        send(outputs, self.peer, Lane::Reconcile, ask);
-        let query = Query::Leaf {
-            partition,
-            first,
-            last,
-            after,
-            rows_max: LEAF_ROWS_MAX,
-        };
         let own = Purpose::Reconcile(partition, Half::Compare(id));
-        core.query(outputs, own, query);
-        self.step = Step::Leaf {
-            id,
-            first,
-            last,
-            mine: None,
-            theirs: None,
+        self.step = match task {
+            Task::Cut { run, pieces, next } => {
+                core.query(outputs, own, runs::cut(partition, run.clone(), next));
+                Step::Cutting { id, run, pieces }
+            }
+            Task::Sum {
+                run,
+                pieces,
+                theirs,
+                next,
+            } => {
+                let so_far = (theirs.len(), next);
+                let ask = runs::ask(id, partition, run.clone(), &pieces, so_far);
+                send(outputs, self.peer, Lane::Reconcile, ask);
+                Step::Summing {
+                    id,
+                    run,
+                    pieces,
+                    theirs,
+                }
+            }
+            Task::List(run) => {
+                let ask = Message::LeafAsk {
+                    id,
+                    partition,
+                    run: run.clone(),
+                };
+                send(outputs, self.peer, Lane::Reconcile, ask);
+                let query = Query::Leaf {
+                    partition,
+                    run: run.clone(),
+                    rows_max: LEAF_ROWS_MAX,
+                };
+                core.query(outputs, own, query);
+                Step::Leaf {
+                    id,
+                    run,
+                    mine: None,
+                    theirs: None,
+                }
+            }
         };
     }
 
-    /// The next leaves that differ, with equal ones between them: a few summaries more cost less than a
+    /// What to do next; the next leaves that differ, with equal ones between them: a few rows more cost less than a
     /// round trip for every leaf.
-    fn next_leaves(&mut self) -> Option<(u16, u16, Option<RowKey>)> {
-        let (first, mut last, after) = self.leaves.pop_front()?;
-        while let Some((next, end, None)) = self.leaves.front() {
-            if *next > last.saturating_add(LEAVES_BETWEEN) || *next <= last {
+    fn next_task(&mut self) -> Option<Task> {
+        if let Some(task) = self.tasks.pop_front() {
+            return Some(task);
+        }
+        let first = self.leaves.pop_front()?;
+        let mut last = first;
+        while let Some(next) = self.leaves.front().copied() {
+            if next > last.saturating_add(LEAVES_BETWEEN) || next <= last {
                 break;
             }
-            last = *end;
+            last = next;
             self.leaves.pop_front();
         }
-        Some((first, last, after))
+        Some(Task::new(Run::of_leaves(first, last)))
+    }
+
+    /// Some of our own rows are summed up; returns what that cost.
+    fn on_cut(&mut self, ends: Vec<RowKey>, sums: Vec<Sum>, next: Option<RowKey>) -> usize {
+        let bytes = summed(&sums);
+        if let Step::Cutting { run, pieces, .. } = std::mem::replace(&mut self.step, Step::Ready) {
+            let task = runs::on_cut(run, pieces, (ends, sums), next);
+            self.tasks.push_front(task);
+        }
+        bytes
+    }
+
+    /// The peer has summed up some rows; returns what that cost.
+    fn on_sums(&mut self, sums: Vec<Sum>, next: Option<RowKey>) -> usize {
+        let bytes = summed(&sums);
+        let step = std::mem::replace(&mut self.step, Step::Ready);
+        if let Step::Summing {
+            run,
+            pieces,
+            theirs,
+            ..
+        } = step
+        {
+            let tasks = runs::on_sums(run, pieces, theirs, sums, next);
+            for task in tasks.into_iter().rev() {
+                self.tasks.push_front(task);
+            }
+        }
+        bytes
     }
 
     /// Our own half is there; returns bytes spent.
@@ -293,16 +375,23 @@ impl Session {
                 Answer::Leaf {
                     position,
                     rows,
-                    more,
+                    next,
                 },
             ) => {
                 if let Step::Leaf { id, mine, .. } = &mut self.step
                     && *id == at
                 {
-                    *mine = Some(listing(position, rows, more));
+                    *mine = Some(Box::new(listing(position, rows, next)));
                     self.compare_listings(core, partition, outputs);
                 }
                 0
+            }
+            (Half::Compare(at), Answer::Sums { ends, sums, next }) => {
+                if matches!(&self.step, Step::Cutting { id, .. } if *id == at) {
+                    self.on_cut(ends, sums, next)
+                } else {
+                    0
+                }
             }
             (Half::Push(at), Answer::Rows(rows)) => self.give(core, at, rows, outputs),
             (Half::Graves(at), Answer::Rows(rows)) => {
@@ -320,7 +409,8 @@ impl Session {
                 | Answer::Log(_)
                 | Answer::Scan { .. }
                 | Answer::Digest { .. }
-                | Answer::Leaf { .. },
+                | Answer::Leaf { .. }
+                | Answer::Sums { .. },
             ) => {
                 self.step = Step::Ready;
                 0
@@ -346,10 +436,11 @@ impl Session {
                 }
                 bytes
             }
-            Told::Leaf(position, rows, more) => {
+            Told::Sums(sums, next) => self.on_sums(sums, next),
+            Told::Leaf(position, rows, next) => {
                 let bytes = rows.iter().map(|(key, _)| key.size() + 40).sum();
                 if let Step::Leaf { theirs, .. } = &mut self.step {
-                    *theirs = Some(listing(position, rows, more));
+                    *theirs = Some(Box::new(listing(position, rows, next)));
                     self.compare_listings(core, partition, outputs);
                 }
                 bytes
@@ -366,29 +457,32 @@ impl Session {
     fn compare_digests(&mut self) {
         let Step::Digest {
             nodes,
-            mine: Some((_, mine)),
-            theirs: Some((_, theirs)),
+            mine: Some((my_position, mine)),
+            theirs: Some((their_position, theirs)),
             ..
         } = &self.step
         else {
             return;
         };
-        let mut deeper = Vec::new();
         for ((node, mine), theirs) in nodes.iter().zip(mine).zip(theirs) {
             let children = (0..DIGEST_FANOUT).map(|child| node.index * DIGEST_FANOUT + child);
-            let pairs = mine.iter().zip(theirs);
-            deeper.extend(
-                children
-                    .zip(pairs)
-                    .filter(|(_, (a, b))| a != b)
-                    .map(|(index, _)| (node.level + 1, index)),
-            );
-        }
-        for (level, index) in deeper {
-            if level < DIGEST_LEVELS {
-                self.nodes.push_back(DigestNode { level, index });
-            } else {
-                self.leaves.push_back((index, index, None));
+            let pairs = mine.iter().copied().zip(theirs.iter().copied());
+            for (index, hashes) in children.zip(pairs) {
+                let level = node.level + 1;
+                let is_busy = hashes.0 == DIGEST_BUSY || hashes.1 == DIGEST_BUSY;
+                if hashes.0 == hashes.1 && !is_busy {
+                    continue;
+                }
+                if level < DIGEST_LEVELS {
+                    self.nodes.push_back(DigestNode { level, index });
+                    continue;
+                }
+                let positions = (my_position, their_position);
+                let is_put_off = self.mode == Mode::Routine
+                    && (is_busy || self.doubts.puts_off(&self.before, index, hashes, positions));
+                if !is_put_off {
+                    self.leaves.push_back(index);
+                }
             }
         }
         self.step = Step::Ready;
@@ -401,8 +495,7 @@ impl Session {
         outputs: &mut Vec<Output>,
     ) {
         let Step::Leaf {
-            first,
-            last,
+            run,
             mine: Some(mine),
             theirs: Some(theirs),
             ..
@@ -426,7 +519,7 @@ impl Session {
             .map(|n| n as u64)
             .sum::<u64>();
         if let Some(after) = next {
-            self.leaves.push_front((*first, *last, Some(after)));
+            self.tasks.push_front(Task::List(run.clone().from(after)));
         }
         self.pull.extend(pull);
         self.push.extend(push);
@@ -595,6 +688,14 @@ fn is_ahead(
     let n = share.own.n;
     let dot = Dot { actor, n };
     !position.covers(dot) && is_delivered(core, replica, dot)
+}
+
+/// What sums cost those who looked at the rows.
+fn summed(sums: &[Sum]) -> usize {
+    let rows: u64 = sums.iter().map(|sum| sum.rows).sum();
+    usize::try_from(rows)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(SUMMED_BYTES)
 }
 
 /// The rows that were asked for, as many of the first as one message may hold.

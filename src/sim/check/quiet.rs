@@ -16,6 +16,7 @@ impl Quiet {
             Message::Append(_) => "Append",
             Message::Repair { .. } => "Repair",
             Message::LeafTell { .. } => "LeafTell",
+            Message::SumsTell { .. } => "SumsTell",
             Message::Trimmed { .. } => "Trimmed",
             Message::Heartbeat(_)
             | Message::Wants(_)
@@ -35,7 +36,8 @@ impl Quiet {
             | Message::GravesTell { .. }
             | Message::Await { .. }
             | Message::Awaited { .. }
-            | Message::LeafAsk { .. } => return,
+            | Message::LeafAsk { .. }
+            | Message::SumsAsk { .. } => return,
         };
         self.last = (now, what);
     }

@@ -159,6 +159,8 @@ impl Unique {
             | Message::DigestAsk { .. }
             | Message::DigestTell { .. }
             | Message::LeafAsk { .. }
+            | Message::SumsAsk { .. }
+            | Message::SumsTell { .. }
             | Message::LeafTell { .. } => {}
         }
         Ok(())

@@ -9,8 +9,8 @@ use super::{
     position, put, roots, row, value, written,
 };
 use crate::model::{
-    Answer, Change, DigestNode, Effect, Position, Query, Reach, RowKey, Timestamp, Token, Wall,
-    Wanted, Write, WriteOp,
+    Answer, Change, DigestNode, Effect, Position, Query, Reach, RowKey, Run, Timestamp, Token,
+    Wall, Wanted, Write, WriteOp,
 };
 use crate::storage::{Door, Error, MemoryDisk, OpenOptions, Space};
 
@@ -522,15 +522,13 @@ fn digests_are_asked_from_the_root_down_to_the_leaf() {
     );
     let leaf = Query::Leaf {
         partition,
-        first: node.index,
-        last: node.index,
-        after: None,
+        run: Run::of_leaves(node.index, node.index),
         rows_max: 10,
     };
-    let Answer::Leaf { rows, more, .. } = door.reader().answer(&leaf) else {
+    let Answer::Leaf { rows, next, .. } = door.reader().answer(&leaf) else {
         panic!("unreadable");
     };
-    assert_eq!((rows, more), (vec![(key("k"), item.row.summary())], false));
+    assert_eq!((rows, next), (vec![(key("k"), item.row.summary())], None));
 }
 
 #[test]

@@ -137,6 +137,7 @@ fn records() -> Vec<(&'static str, Vec<u8>, Bytes)> {
     let sweep = keys::sweep(partition(), &key());
     let form = SweepForm {
         after: Bytes::from("mx"),
+        again: true,
     };
     let value = seal(Space::Meta, &sweep, &form).unwrap();
     records.push(("sweep", sweep, value));

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Door, Memory, MemoryDisk, OpenOptions, Opened, Space, keys, load, rows};
+use super::{Door, Memory, MemoryDisk, OpenOptions, Opened, SWEEP_ROWS, Space, keys, load, rows};
 use crate::model::{
     Actor, Answer, Change, Collection, Effect, KeyspaceId, Limits, LogItem, LogPage, LogQuery,
     NodeId, PartitionId, Place, Position, Query, Row, RowKey, Selection, Wall, Write, WriteOp,
@@ -48,6 +48,7 @@ pub(super) fn options(node: u32) -> OpenOptions {
         conflicts_kept: BTreeMap::new(),
         wall: WALL,
         chance: 5,
+        sweep_rows: SWEEP_ROWS,
     }
 }
 
