@@ -11,7 +11,8 @@ use fastrand::Rng;
 use crate::model::{Answer, NodeId, Query, Ticket};
 use crate::protocol::{Input, Request};
 
-use super::check::{Checks, Violation};
+use super::check::Checks;
+use super::history::Violation;
 use super::clients::Client;
 use super::cluster::{Cluster, NodeIndex};
 use super::disk::{Disk, Setup};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::RowKey;
-use crate::sim::history::{Action, Ending, Record};
+use crate::history::{Action, Ending, Record};
 
 use super::sights::{Sight, may_observe, observed};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{RegionId, RowKey};
-use crate::sim::history::Record;
+use crate::history::Record;
 
 /// Checks all writes on a condition that went well.
 pub(super) fn check(records: &[Record]) -> Result<(), String> {
