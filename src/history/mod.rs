@@ -10,6 +10,7 @@ mod record;
 
 pub use check::{Violation, judge};
 pub use lines::HistoryError;
+pub(crate) use lines::timestamp_of;
 pub use record::{Action, Ending, FieldSeen, History, Record, Seen, Wishes};
 
 pub(crate) use record::{
