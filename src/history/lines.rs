@@ -73,13 +73,14 @@ impl History {
         for (line, text) in (1..).zip(text.lines()) {
             let fail = |why: String| HistoryError::Line { line, why };
             let event: Line = serde_json::from_str(text).map_err(|error| fail(error.to_string()))?;
-            match event {
-                Line::History(head) if line == 1 && head.version == VERSION => {
-                    reading.slack = head.slack;
-                }
-                Line::History(_) => return Err(HistoryError::Head),
-                _ if line == 1 => return Err(HistoryError::Head),
-                event => reading.take(event).map_err(fail)?,
+            if line > 1 {
+                reading.take(event).map_err(fail)?;
+            } else if let Line::History(head) = event
+                && head.version == VERSION
+            {
+                reading.slack = head.slack;
+            } else {
+                return Err(HistoryError::Head);
             }
         }
         let records = reading.records.into_values().collect();

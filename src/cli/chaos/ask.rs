@@ -54,7 +54,16 @@ pub(super) struct Answer {
     pub(super) odd: Option<String>,
 }
 
+/// Answers that what is there does not allow it.
+const DENIALS: [&str; 2] = ["condition_failed", "too_many_siblings"];
+
 impl Answer {
+    /// Whether what is there did not allow it.
+    pub(super) fn is_denied(&self) -> bool {
+        let code = self.code.as_deref();
+        code.is_some_and(|code| DENIALS.contains(&code))
+    }
+
     fn of(ending: Ending) -> Self {
         Self {
             ending,

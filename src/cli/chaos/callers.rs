@@ -169,11 +169,11 @@ impl Caller {
             self.session = Some(String::new());
             self.process = next_process();
         } else if self.roams && answer.session.is_some() {
-            self.session = answer.session;
+            self.session.clone_from(&answer.session);
         }
         match &answer.ending {
             Ending::Siblings(..) => {
-                let seen = (record.id, answer.context);
+                let seen = (record.id, answer.context.clone());
                 self.seen.insert(record.key.clone(), seen);
             }
             Ending::Written(summary) if !summary.is_tombstone => {
@@ -201,9 +201,9 @@ impl Caller {
         {
             self.retry = Some((record.action.clone(), record.key.clone()));
         }
-        let is_crossed = answer.is_crossed;
-        self.stage.recorder.end(record, answer.ending, is_crossed);
-        is_ok || code == "condition_failed"
+        let is_denied = answer.is_denied();
+        self.stage.recorder.end(record, answer);
+        is_ok || is_denied
     }
 
     fn choose(&mut self) -> (Action, RowKey) {

@@ -244,6 +244,9 @@ pub(super) const SMALL: usize = 4;
 async fn disk_full(stage: &Stage, rng: &mut fastrand::Rng) -> Outcome {
     let name = stage.site.name(SMALL);
     let _disk = stage.disks.lock().await;
+    let Some(_claim) = stage.claim(SMALL) else {
+        return Ok(());
+    };
     let ballast = stage.site.data(SMALL).join("ballast");
     stage.strike(Scenario::DiskFull, &format!("fill the disk of {name}"));
     fill(&ballast).map_err(|error| format!("fill the disk of {name}: {error}"))?;

@@ -38,9 +38,8 @@ pub(super) async fn heal(stage: &Stage) -> Result<(), String> {
         }
         stage.site.set_offset(node, 0).await;
     }
-    stage.site.start_all(READY_MAX).await?;
     stage.site.heal_links(relayed).await;
-    Ok(())
+    stage.site.start_all(READY_MAX).await
 }
 
 /// Waits until all replicas are equal; says how long that took.
@@ -109,29 +108,35 @@ async fn read(
 ) -> Result<(), String> {
     let nodes = stage.site.nodes_of(region);
     let until = Instant::now() + READ_MAX;
+    let what = Record {
+        id: 0,
+        client: usize::MAX,
+        region: RegionId::of(REGIONS.get(region).copied().unwrap_or("")),
+        node: NodeId(0),
+        level: Level::LocalQuorum,
+        key,
+        action: kind.read(),
+        wishes: Wishes::default(),
+        invoked: 0,
+        ended: None,
+        ending: Ending::Pending,
+    };
     for node in nodes.into_iter().cycle().skip(n % 3) {
-        let record = stage.recorder.invoke(|id, now| Record {
+        let record = stage.recorder.invoke(|id, invoked| Record {
             id,
-            client: usize::MAX,
-            region: RegionId::of(REGIONS.get(region).copied().unwrap_or("")),
+            invoked,
             node: NodeId::of(stage.site.name(node)),
-            level: Level::LocalQuorum,
-            key: key.clone(),
-            action: kind.read(),
-            wishes: Wishes::default(),
-            invoked: now,
-            ended: None,
-            ending: Ending::Pending,
+            ..what.clone()
         });
         let answer = ask(&stage.site.client(node), &record, &Extras::default()).await;
         let is_ok = answer.ending.is_ok();
-        let ending = answer.ending.clone();
-        stage.recorder.end(&record, answer.ending, false);
+        let words = format!("{:?} {:?}", answer.ending, answer.code);
+        stage.recorder.end(&record, answer);
         if is_ok {
             return Ok(());
         }
         if until < Instant::now() {
-            return Err(format!("at rest {record} ended as {ending:?} {:?}", answer.code));
+            return Err(format!("at rest {record} ended as {words}"));
         }
         sleep(Duration::from_millis(100)).await;
     }

@@ -167,6 +167,12 @@ impl ChaosArgs {
         dir: &Path,
         out: &mut dyn Write,
     ) -> Result<Row, Failure> {
+        if dir.exists() {
+            let dir = dir.display();
+            return Err(Failure::usage(format!(
+                "{dir} exists already: move it away, or choose another --data or --seed"
+            )));
+        }
         let site = Site::make(dir, seed).map_err(Failure::usage)?;
         if mix.0.contains(&Scenario::DiskFull) {
             site.mount(faults::SMALL).map_err(Failure::usage)?;
@@ -178,7 +184,7 @@ impl ChaosArgs {
         let mut row = Row::of(mix);
         let mut found = self.break_things(&stage, mix, seed, out).await?;
         if found.is_empty() {
-            match self.heal(&stage).await {
+            match heal(&stage).await {
                 Ok(took) => row.converged = Some(took),
                 Err(words) => found.push(words),
             }
@@ -205,14 +211,15 @@ impl ChaosArgs {
         seed: u64,
         out: &mut dyn Write,
     ) -> Result<Vec<String>, Failure> {
-        let regions = || REGIONS.into_iter().map(RegionId::of);
         let mut chance = fastrand::Rng::with_seed(seed);
         let mut callers = JoinSet::new();
         for number in 0..self.clients {
             let caller = Caller::new(Arc::clone(stage), number, chance.u64(..));
             callers.spawn(caller.run());
         }
-        stage.recorder.mark(regions(), true);
+        stage
+            .recorder
+            .begin(REGIONS.into_iter().map(RegionId::of));
         tokio::time::sleep(CALM).await;
         let mut acts = JoinSet::new();
         for scenario in mix.0.clone() {
@@ -251,7 +258,7 @@ impl ChaosArgs {
             }
         }
         stage.healing.cancel();
-        stage.recorder.mark(regions(), false);
+        stage.recorder.finish();
         stage.closing.cancel();
         while let Some(ended) = callers.join_next().await {
             if let Err(error) = ended {
@@ -261,12 +268,14 @@ impl ChaosArgs {
         Ok(found)
     }
 
-    async fn heal(&self, stage: &Arc<Stage>) -> Result<Duration, String> {
-        finish::heal(stage).await?;
-        let took = finish::converge(stage).await?;
-        finish::read_all(stage).await?;
-        Ok(took)
-    }
+}
+
+/// Heals everything and looks at what is left; says how long it took until all replicas were equal.
+async fn heal(stage: &Arc<Stage>) -> Result<Duration, String> {
+    finish::heal(stage).await?;
+    let took = finish::converge(stage).await?;
+    finish::read_all(stage).await?;
+    Ok(took)
 }
 
 /// Prints what was said.

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use crate::history::{Ending, History, Record};
 use crate::model::RegionId;
 
+use super::ask::Answer;
+
 /// The history of a run.
 #[derive(Debug)]
 pub(super) struct Recorder {
@@ -26,12 +28,16 @@ struct Inner {
     expires: u64,
     /// Answers that no client should get.
     odd: Vec<String>,
+    /// Whether the clients of the run are done.
+    is_over: bool,
 }
 
 /// How operations ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Counts {
     pub(super) ok: u64,
+    /// By a condition, or by what is there.
+    pub(super) denied: u64,
     pub(super) failed: u64,
     pub(super) unknown: u64,
 }
@@ -71,10 +77,11 @@ impl Recorder {
     }
 
     /// An operation ended.
-    pub(super) fn end(&self, record: &Record, ending: Ending, is_crossed: bool) {
+    pub(super) fn end(&self, record: &Record, answer: Answer) {
         let mut inner = self.lock();
         let now = self.now();
-        match &ending {
+        match &answer.ending {
+            Ending::Failed if answer.is_denied() => inner.counts.denied += 1,
             Ending::Failed | Ending::NotYet => inner.counts.failed += 1,
             Ending::Unknown | Ending::Pending => inner.counts.unknown += 1,
             Ending::Written(_)
@@ -88,23 +95,28 @@ impl Recorder {
                 inner.saw_ok(record.region, now);
             }
         }
-        if is_crossed {
+        if answer.is_crossed {
             inner.history.cross(record.id);
         }
-        inner.history.end(now, record.id, ending);
+        inner.history.end(now, record.id, answer.ending);
     }
 
-    /// Clients begin, or end, now: from here, or up to here, a region without an answer counts as away.
-    pub(super) fn mark(&self, regions: impl Iterator<Item = RegionId>, is_begin: bool) {
+    /// Clients begin: from here on a region without an answer counts as away.
+    pub(super) fn begin(&self, regions: impl Iterator<Item = RegionId>) {
         let now = self.now();
         let mut inner = self.lock();
+        inner.regions.extend(regions.map(|region| (region, (now, 0))));
+    }
+
+    /// Clients end.
+    pub(super) fn finish(&self) {
+        let now = self.now();
+        let mut inner = self.lock();
+        let regions: Vec<RegionId> = inner.regions.keys().copied().collect();
         for region in regions {
-            if is_begin {
-                inner.regions.insert(region, (now, 0));
-            } else {
-                inner.saw_ok(region, now);
-            }
+            inner.saw_ok(region, now);
         }
+        inner.is_over = true;
     }
 
     /// An answer that no client should get.
@@ -148,7 +160,9 @@ impl Recorder {
 
 impl Inner {
     fn saw_ok(&mut self, region: RegionId, now: u64) {
-        if let Some((last, gap)) = self.regions.get_mut(&region) {
+        if let Some((last, gap)) = self.regions.get_mut(&region)
+            && !self.is_over
+        {
             *gap = (*gap).max(now.saturating_sub(*last));
             *last = now;
         }

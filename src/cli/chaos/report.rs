@@ -59,10 +59,11 @@ impl Row {
 pub(super) fn counted(counts: Counts) -> String {
     let Counts {
         ok,
+        denied,
         failed,
         unknown,
     } = counts;
-    format!("{ok} OK, {failed} FAILED, {unknown} UNKNOWN")
+    format!("{ok} OK, {denied} denied, {failed} FAILED, {unknown} UNKNOWN")
 }
 
 fn seconds(span: Duration) -> String {
@@ -73,12 +74,13 @@ fn seconds(span: Duration) -> String {
 pub(super) fn table(out: &mut dyn Write, rows: &[Row]) -> Result<(), Failure> {
     let away = format!(">away s {}", REGIONS.join("/"));
     let headers = [
-        "scenario", ">ops", ">OK", ">FAILED", ">UNKNOWN", "faults", &away, ">equal s", "verdict",
+        "scenario", ">ops", ">OK", ">denied", ">FAILED", ">UNKNOWN", "faults", &away, ">equal s", "verdict",
     ];
     writeln!(out)?;
     let cells = rows.iter().map(|row| {
         let Counts {
             ok,
+            denied,
             failed,
             unknown,
         } = row.counts;
@@ -87,8 +89,9 @@ pub(super) fn table(out: &mut dyn Write, rows: &[Row]) -> Result<(), Failure> {
         let away: Vec<String> = row.away.iter().map(|span| seconds(*span)).collect();
         vec![
             row.mix.clone(),
-            (ok + failed + unknown).to_string(),
+            (ok + denied + failed + unknown).to_string(),
             ok.to_string(),
+            denied.to_string(),
             failed.to_string(),
             unknown.to_string(),
             faults.join(", "),

@@ -96,13 +96,19 @@ impl Stage {
 
     /// Takes one of the nodes that nothing is done to.
     pub(super) fn claim_one(&self, rng: &mut fastrand::Rng) -> Option<Claim<'_>> {
-        let mut hurt = lock(&self.hurt);
-        let all = 0..self.site.places.len();
-        let free: Vec<usize> = all.filter(|node| !hurt.contains(node)).collect();
-        let node = rng.choice(free)?;
-        hurt.insert(node);
+        let free: Vec<usize> = {
+            let hurt = lock(&self.hurt);
+            let all = 0..self.site.places.len();
+            all.filter(|node| !hurt.contains(node)).collect()
+        };
+        self.claim(rng.choice(free)?)
+    }
+
+    /// Takes a node, if nothing is done to it.
+    pub(super) fn claim(&self, node: usize) -> Option<Claim<'_>> {
+        let is_free = lock(&self.hurt).insert(node);
         let nodes = vec![node];
-        Some(Claim { stage: self, nodes })
+        is_free.then(|| Claim { stage: self, nodes })
     }
 
     /// Takes all nodes that nothing is done to.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::record::{Action, Ending, Record, Seen};
+use crate::history::record::{Ending, Record, Seen};
 use crate::model::RowKey;
 
 /// Checks what was read after the rest.
@@ -12,11 +12,8 @@ pub(super) fn check(finals: &[&Record]) -> Result<(), String> {
         if record.is_write() || !record.is_ok() {
             continue;
         }
-        let kind = match &record.action {
-            Action::Get => "get".to_owned(),
-            other => format!("{other:?}"),
-        };
-        let other = first.entry((&record.key, kind)).or_insert(record);
+        let asked = format!("{:?}", record.action);
+        let other = first.entry((&record.key, asked)).or_insert(record);
         if !is_same(&other.ending, &record.ending) {
             return Err(format!("at rest {other} and {record} differ"));
         }
