@@ -47,6 +47,9 @@ pub struct Plan {
     /// Requests a second in each region (open loop); nothing means each worker sends the next request
     /// when the last is answered (closed loop).
     pub rate: Option<f64>,
+    /// An arrival of an open loop that no worker was free to send for so long is given up, and a refusal as
+    /// overloaded is followed by the next arrival at once: how a crowd of clients behaves that does not wait.
+    pub patience: Option<Duration>,
     /// When it is over.
     pub until: Until,
     /// Load before anything is measured.

@@ -15,34 +15,47 @@ use tokio::time::Instant;
 pub(super) struct Beat {
     start: Instant,
     rate: f64,
+    /// An arrival that nobody sent for so long is given up.
+    patience: Option<Duration>,
     /// Arrivals that are due and not yet taken.
     due: Semaphore,
     taken: AtomicU64,
     released: AtomicU64,
+    given_up: AtomicU64,
 }
 
 impl Beat {
     /// Arrivals at `rate` a second from `start` on.
-    pub(super) fn new(start: Instant, rate: f64) -> Self {
+    pub(super) fn new(start: Instant, rate: f64, patience: Option<Duration>) -> Self {
         Self {
             start,
             rate,
+            patience,
             due: Semaphore::new(0),
             taken: AtomicU64::new(0),
             released: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
         }
     }
 
     /// Waits for an arrival, and says when it was due; nothing when the run is over.
     pub(super) async fn arrival(&self) -> Option<Instant> {
-        self.due.acquire().await.ok()?.forget();
-        Some(self.instant(self.taken.fetch_add(1, Ordering::Relaxed)))
+        loop {
+            self.due.acquire().await.ok()?.forget();
+            let due = self.instant(self.taken.fetch_add(1, Ordering::Relaxed));
+            let late = Instant::now().saturating_duration_since(due);
+            if self.patience.is_none_or(|patience| late <= patience) {
+                return Some(due);
+            }
+            self.given_up.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    /// Arrivals that were due and that no worker was free to send.
+    /// Arrivals that were due and that no worker was free to send, at all or in time.
     pub(super) fn unsent(&self) -> u64 {
         let released = self.released.load(Ordering::Relaxed);
-        released.saturating_sub(self.taken.load(Ordering::Relaxed))
+        let left = released.saturating_sub(self.taken.load(Ordering::Relaxed));
+        left + self.given_up.load(Ordering::Relaxed)
     }
 
     /// No more arrivals: whoever waits for one is sent home.
@@ -99,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn arrivals_keep_their_beat_whether_they_are_taken_or_not() {
         let start = Instant::now();
-        let beat = Beat::new(start, 1_000.0);
+        let beat = Beat::new(start, 1_000.0, None);
         assert_eq!(beat.release(start), start + Duration::from_millis(1));
         beat.release(start + Duration::from_millis(9));
         for n in 0..5 {
@@ -108,5 +121,18 @@ mod tests {
         beat.due.close();
         assert_eq!(beat.arrival().await, None);
         assert_eq!(beat.unsent(), 5);
+    }
+
+    #[tokio::test]
+    async fn arrivals_that_waited_too_long_are_given_up() {
+        let start = Instant::now() - Duration::from_secs(1);
+        let beat = Beat::new(start, 10.0, Some(Duration::from_millis(350)));
+        beat.release(start + Duration::from_secs(1));
+        let taken = beat.arrival().await;
+        assert!(
+            taken >= Some(start + Duration::from_millis(650)),
+            "{taken:?}"
+        );
+        assert!(beat.unsent() >= 7);
     }
 }

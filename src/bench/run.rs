@@ -51,7 +51,9 @@ pub async fn run(plan: &Plan, interrupt: impl Future<Output = ()>) -> Result<Rep
             Arc::new(Site {
                 path: format!("/v1/kv/{}/{prefix}", escaped(&plan.keyspace)),
                 prefix: plan.key_prefix.clone(),
-                beat: plan.rate.map(|rate| Arc::new(Beat::new(start, rate))),
+                beat: plan
+                    .rate
+                    .map(|rate| Arc::new(Beat::new(start, rate, plan.patience))),
                 measure_from,
                 end,
                 left: match plan.until {
@@ -114,6 +116,9 @@ fn refuse(plan: &Plan) -> Result<(), BenchError> {
     if plan.rate.is_some_and(|rate| !(0.001..=1e6).contains(&rate)) {
         return refuse("the rate must be between 0.001 and 1000000 a second");
     }
+    if plan.patience.is_some() && plan.rate.is_none() {
+        return refuse("only arrivals of an open loop can be given up: add --rate");
+    }
     if plan.ack_log.is_some() && plan.workload.mix != Mix::Write {
         return refuse("an ack log is of writes: use --workload write");
     }
@@ -143,7 +148,8 @@ fn hire(plan: &Plan, sites: &[Arc<Site>], workers: &mut JoinSet<()>) {
                 Worker {
                     site: Arc::clone(site),
                     id,
-                    wire: Wire::new(place.nodes.clone(), first, plan.level, plan.timeout),
+                    wire: Wire::new(place.nodes.clone(), first, plan.level, plan.timeout)
+                        .stubborn(plan.patience.is_some()),
                     stream: Stream::new(&plan.workload, seed),
                     keys: OwnKeys::default(),
                     buffers: Buffers::default(),

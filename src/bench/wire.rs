@@ -27,6 +27,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
+/// The code of a node that has too much to do.
+const OVERLOADED: &str = "overloaded";
 const CONSISTENCY: HeaderName = HeaderName::from_static("sterna-consistency");
 const TIMEOUT: HeaderName = HeaderName::from_static("sterna-timeout");
 const TIMESTAMP: HeaderName = HeaderName::from_static("sterna-timestamp");
@@ -45,6 +47,8 @@ pub(super) struct Wire {
     at: usize,
     level: Option<Level>,
     timeout: Duration,
+    /// Whether it goes on at once, and with the same node, when that is overloaded.
+    is_stubborn: bool,
     open: Option<Open>,
     failures: u32,
 }
@@ -78,8 +82,17 @@ impl Wire {
             nodes,
             level,
             timeout,
+            is_stubborn: false,
             open: None,
             failures: 0,
+        }
+    }
+
+    /// Goes on at once, and with the same node, when that is overloaded.
+    pub(super) fn stubborn(self, is_stubborn: bool) -> Self {
+        Self {
+            is_stubborn,
+            ..self
         }
     }
 
@@ -113,6 +126,9 @@ impl Wire {
                 // A node that cannot serve is a reason to try the next one.
                 match &fate {
                     Fate::Done { .. } => self.failures = 0,
+                    Fate::Failed(code) if self.is_stubborn && code == OVERLOADED => {
+                        self.failures = 0;
+                    }
                     Fate::Failed(_) | Fate::Unknown(_) => {
                         self.failures += 1;
                         if self.failures > 2 {

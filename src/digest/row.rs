@@ -99,7 +99,7 @@ pub fn leaf_of(key: &RowKey, partition_count: u16) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use bytes::Bytes;
 
@@ -177,6 +177,7 @@ mod tests {
         Row::Once(Once {
             stamp: stamp(9),
             applied: applied.collect::<BTreeMap<_, _>>(),
+            gone: BTreeSet::new(),
             expires: Wall(50),
             is_spent,
         })

@@ -8,8 +8,11 @@
 //! An increment with an operation id also writes a row for that id, which names the change. If a retry was
 //! applied by another actor, that row has two changes when it has merged, and all but the first are taken
 //! off again. So the id is part of what merges, and needs nobody's memory.
+//!
+//! Invariant: wherever a share stands, the operations in it stand too, until their time is over. Their changes come
+//! right before the share's in its actor's log, and reads and repairs carry them before shares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +47,9 @@ pub struct Share {
 impl Share {
     /// What it adds to the counter.
     pub fn value(&self) -> i128 {
+        if self.is_reset() {
+            return 0;
+        }
         i128::from(self.own.sum) - i128::from(self.observed().sum)
     }
 
@@ -57,7 +63,12 @@ impl Share {
         }
     }
 
-    /// Whether all of it was reset.
+    /// Up to which number, in its actor's log, it is known here, by itself or by a reset of it.
+    pub fn reach(&self) -> u64 {
+        self.own.n.max(self.reset.n)
+    }
+
+    /// Whether all of it was reset, and perhaps more that is not here yet.
     pub fn is_reset(&self) -> bool {
         self.reset.n >= self.own.n
     }
@@ -76,6 +87,8 @@ pub struct Once {
     pub stamp: Stamp,
     /// The changes that applied it, with what each added, by dot.
     pub applied: BTreeMap<Dot, i64>,
+    /// Those of them whose share was reset, and collected since: nothing else tells of it any more.
+    pub gone: BTreeSet<Dot>,
     /// Until when a retry is sure to find it.
     pub expires: Wall,
     /// Whether it has expired at a cut that all replicas agree on.
@@ -88,18 +101,39 @@ impl Once {
         self.applied.len() > 1
     }
 
-    /// Whether a share of this actor must stay, though it is reset and everybody has it: of an operation that was
-    /// applied twice, it tells that a reset took the one, and so the other too. Invariant: the door collects no
-    /// share that an operation of its counter needs.
-    pub fn needs(&self, actor: Actor) -> bool {
-        self.is_repeated() && self.applied.keys().any(|dot| dot.actor == actor)
+    /// Whether nothing that it added can count any more, so that it need not be told from what was added once.
+    pub fn is_settled(&self) -> bool {
+        !self.is_repeated() || self.applied.keys().all(|dot| self.gone.contains(dot))
+    }
+
+    /// Whether one of its changes is in a share, counted or reset, given how far the shares of its actors
+    /// reach here. If none is,
+    /// this row was brought by a reader, or its log broke off before the share.
+    pub fn is_applied(&self, mut upto: impl FnMut(Actor) -> Option<u64>) -> bool {
+        let mut dots = self.applied.keys();
+        !self.gone.is_empty() || dots.any(|dot| upto(dot.actor).is_some_and(|upto| dot.n <= upto))
+    }
+
+    /// Notes that a share is collected which was reset up to here. Says whether it tells of one of these changes.
+    pub fn forget(&mut self, actor: Actor, upto: u64) -> bool {
+        let before = self.gone.len();
+        let dots = self.applied.keys();
+        let gone = dots.filter(|dot| dot.actor == actor && dot.n <= upto);
+        self.gone.extend(gone);
+        self.gone.len() > before
     }
 
     /// What is to be taken off the counter, given its shares: all that was added but by the first change, and if
     /// any of the changes was reset, that of the first too, for the increment was observed by the reset.
     fn surplus(&self, shares: &BTreeMap<Actor, &Share>) -> i128 {
         let share = |dot: &Dot| shares.get(&dot.actor);
-        let is_reset = |dot: &Dot| share(dot).is_some_and(|share| dot.n <= share.reset.n);
+        // A share that began anew was reset before, and perhaps collected in between. Its own change comes right
+        // after that of the operation.
+        let has_begun_since = |dot: &Dot, share: &Share| dot.n.saturating_add(1) < share.own.since;
+        let is_reset = |dot: &Dot| {
+            let is_in = |share: &&Share| dot.n <= share.reset.n || has_begun_since(dot, share);
+            self.gone.contains(dot) || share(dot).is_some_and(is_in)
+        };
         let is_counted =
             |dot: &Dot| share(dot).is_some_and(|share| dot.n <= share.own.n) && !is_reset(dot);
         let was_reset = self.applied.keys().any(is_reset);
@@ -113,6 +147,7 @@ impl Once {
         for (dot, sum) in &other.applied {
             self.applied.entry(*dot).or_insert(*sum);
         }
+        self.gone.extend(&other.gone);
         // The least, so that a cut between the two takes both, be they merged before it or after.
         self.expires = self.expires.min(other.expires);
         self.is_spent |= other.is_spent;

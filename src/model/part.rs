@@ -51,10 +51,11 @@ pub enum Part {
 const CLEAR_SET: u8 = 0x01;
 const CLEAR_MAP: u8 = 0x02;
 const EXPIRY: u8 = 0x03;
+// Operations stand before the shares of their counters, so that who takes rows in order has them first.
+const FIELD_ONCE: u8 = b'b';
 const FIELD_SHARE: u8 = b'c';
 const FIELD: u8 = b'f';
 const MEMBER: u8 = b'm';
-const FIELD_ONCE: u8 = b'p';
 const ONCE: u8 = b'o';
 const SHARE: u8 = b's';
 const CONFLICT: u8 = b'x';

@@ -283,7 +283,7 @@ impl Row {
             Self::Register(version) => version.value.is_none(),
             Self::Siblings(row) => row.versions().is_empty(),
             Self::Share(share) => share.is_reset(),
-            Self::Once(once) => once.is_spent && !once.is_repeated(),
+            Self::Once(once) => once.is_spent && once.is_settled(),
             Self::Clear(_) => true,
             Self::Expiry(_) => false,
             Self::Conflict(conflict) => conflict.loser.is_none(),
@@ -314,7 +314,7 @@ impl Row {
             Self::Register(version) => version.size(),
             Self::Siblings(row) => row.size(),
             Self::Share(_) => 90,
-            Self::Once(once) => once.applied.len() * 32 + 60,
+            Self::Once(once) => once.applied.len() * 32 + once.gone.len() * 20 + 60,
             Self::Clear(clear) => clear.cleared.len() * 20 + 40,
             Self::Expiry(_) => 40,
             Self::Conflict(conflict) => conflict.loser.as_ref().map_or(0, Version::size) + 80,
@@ -366,6 +366,7 @@ impl Row {
             Self::Once(once) => {
                 for applied in once.applied.keys() {
                     dot(*applied, &mut number);
+                    number(u64::from(once.gone.contains(applied)));
                 }
                 number(u64::from(once.is_spent));
             }

@@ -2,7 +2,7 @@
 //!
 //! These are the words that `protocol` speaks and `storage` answers; neither knows the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -313,7 +313,24 @@ pub enum Query {
         rows_max: usize,
     },
     /// Rows of one key.
-    Select(Selection),
+    Select {
+        /// Which.
+        selection: Selection,
+        /// Beside them, the operations of each counter that are not all known at this position: who merges shares
+        /// must know of all operations in them, and which are repeated shows only when they meet.
+        beyond: Option<Position>,
+    },
+    /// Operations of some counters of one key: these, and those that are not all known at one of the positions.
+    Operations {
+        /// The key, as the row of its plain value.
+        key: RowKey,
+        /// The counters.
+        places: BTreeSet<Place>,
+        /// The rows of these operations, in any case.
+        names: BTreeSet<RowKey>,
+        /// The positions.
+        beyond: Vec<Position>,
+    },
     /// How many live members or fields a collection has.
     Count {
         /// The key, as the row of its plain value.

@@ -1,7 +1,7 @@
 //! The way into a node for the doors above it: HTTP, the dev command, tests.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub(super) store_stats: ArcSwap<StoreStats>,
     pub(super) view: ArcSwap<View>,
     pub(super) is_stopping: AtomicBool,
+    /// Operations of doors that are not answered yet.
+    pub(super) in_flight: AtomicUsize,
     pub(super) writes: Latency,
     pub(super) reads: Latency,
 }
@@ -70,12 +72,34 @@ pub struct NodeStats {
     pub received_bytes: Vec<(NodeId, u64)>,
 }
 
+/// An operation's place among those in flight, given back when it is dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(shared: &'a Shared) -> Option<Self> {
+        let limit = shared.topology.limits.requests_max;
+        let taken = shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        let place = Self(&shared.in_flight);
+        (taken < limit).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Handle {
     /// Carries out an operation; always answers, at the latest soon after the time is over.
     pub async fn call(&self, request: Request, timeout: Duration) -> Outcome {
         if self.shared.is_stopping.load(Ordering::Relaxed) {
             return Outcome::Unavailable(Unavailable::Stopping);
         }
+        // Refused here, an operation costs the loop nothing.
+        let Some(_place) = Place::take(&self.shared) else {
+            return Outcome::Unavailable(Unavailable::Overloaded);
+        };
         let is_write = matches!(request.operation, Operation::Write(_));
         let (reply, answer) = oneshot::channel();
         let begun = self.shared.clock.time();
@@ -98,6 +122,12 @@ impl Handle {
             Ok(Err(_)) | Err(_) if is_write => Outcome::Unknown(Unknown::Coordinator),
             Ok(Err(_)) | Err(_) => Outcome::Unavailable(Unavailable::Deadline),
         }
+    }
+
+    /// Whether an operation would be refused as one too many, so that a door need not read it first.
+    pub fn is_full(&self) -> bool {
+        let limit = self.shared.topology.limits.requests_max;
+        self.shared.in_flight.load(Ordering::Relaxed) >= limit
     }
 
     /// What the node sees; refreshed several times a second.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
 use quinn::AsyncUdpSocket;
@@ -124,6 +124,7 @@ impl Node {
             reader: store.reader(),
             store_stats: ArcSwap::from_pointee(store.stats()),
             is_stopping: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
             writes: Latency::new(),
             reads: Latency::new(),
             topology: Arc::clone(&topology),

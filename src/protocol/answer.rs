@@ -1,6 +1,6 @@
 //! This replica's side of what peers ask and repair here.
 
-use crate::model::{Answer, Change, NodeId, Query, Row, RowKey, Selection, Token};
+use crate::model::{Answer, Change, NodeId, Position, Query, Row, RowKey, Selection, Token};
 
 use super::core::{Core, Purpose, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
@@ -76,7 +76,7 @@ pub(super) fn on_select(
     peer: NodeId,
     id: u64,
     selection: Selection,
-    whole: bool,
+    whole: Option<Position>,
     outputs: &mut Vec<Output>,
 ) {
     let partition = selection.key().map(|key| core.partition(key));
@@ -86,8 +86,13 @@ pub(super) fn on_select(
         send(outputs, peer, Lane::Request, Message::CannotRead { id });
         return;
     }
-    let purpose = Purpose::PeerSelect { peer, id, whole };
-    core.query(outputs, purpose, Query::Select(selection));
+    let purpose = Purpose::PeerSelect {
+        peer,
+        id,
+        whole: whole.is_some(),
+    };
+    let beyond = whole;
+    core.query(outputs, purpose, Query::Select { selection, beyond });
 }
 
 /// Whether a selection is of parts of one key that there are.

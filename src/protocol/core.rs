@@ -48,13 +48,14 @@ pub(super) enum Purpose {
     ReadRepair(u64),
     /// This node's own part of a read of several rows.
     Select(u64),
+    SelectOperations(u64),
     /// This node's own part of its repair.
     SelectRepair(u64),
     /// The members of a collection are counted for somebody.
     Count(Origin),
     /// A page of rows for a listing.
     List(u64),
-    /// A page of log after a number for a stream.
+    /// A page of log for a stream, and which.
     LogPage(StreamId, u64),
     /// A peer reads here.
     PeerRead {
@@ -64,7 +65,11 @@ pub(super) enum Purpose {
         lane: Lane,
     },
     /// A peer reads several rows of a key here.
-    PeerSelect { peer: NodeId, id: u64, whole: bool },
+    PeerSelect {
+        peer: NodeId,
+        id: u64,
+        whole: bool,
+    },
     /// A peer repairs here; the last change of its message tells it.
     PeerRepair {
         peer: NodeId,
@@ -73,7 +78,10 @@ pub(super) enum Purpose {
         is_last: bool,
     },
     /// A peer asks for digests or listings.
-    PeerDigest { peer: NodeId, id: u64 },
+    PeerDigest {
+        peer: NodeId,
+        id: u64,
+    },
     /// This node's own half of a step of reconciliation.
     Reconcile(PartitionId, Half),
     /// A row that reconciliation mends here.

@@ -245,6 +245,7 @@ impl Machine {
 
     fn on_peer_lost(&mut self, now: Now, peer: NodeId, was_up: bool, outputs: &mut Vec<Output>) {
         self.sender.on_peer_lost(peer);
+        self.receiver.on_peer_lost(peer);
         self.reconciler.on_peer_lost(peer);
         self.forwards.on_peer_lost(&mut self.core, peer, outputs);
         if was_up {

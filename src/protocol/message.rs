@@ -373,8 +373,9 @@ pub enum Message {
         id: u64,
         /// Which.
         selection: Selection,
-        /// Whether the rows are wanted, or only a hash of them.
-        whole: bool,
+        /// If the rows are wanted, and not only a hash of them: the asker's position, beyond which it needs the
+        /// operations of counters too.
+        whole: Option<Position>,
     },
     /// What was selected.
     Selected {

@@ -38,6 +38,14 @@ struct Behind {
     since: Time,
 }
 
+/// Pieces of a log that came from one peer, each where the one before it ended or earlier: what lies between was not lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Run {
+    peer: NodeId,
+    from: u64,
+    to: u64,
+}
+
 type Log = (PartitionId, Actor);
 
 /// What entries of a piece met here; see [`Effect::Appended`].
@@ -53,6 +61,8 @@ pub(super) struct Receiver {
     sources: BTreeMap<Log, Source>,
     behind: BTreeMap<Log, Behind>,
     acks: BTreeMap<(NodeId, Log), Ack>,
+    /// The last run of pieces of each log.
+    runs: BTreeMap<Log, Run>,
     /// How far pieces were given to the door that has not decided on them yet.
     given: BTreeMap<Log, u64>,
     /// Nodes whose clocks were reported as ahead; taken out when a change of theirs is applied.
@@ -104,6 +114,7 @@ impl Receiver {
                 if chosen == current {
                     continue;
                 }
+                self.runs.remove(&log);
                 let Some(peer) = chosen else {
                     self.sources.remove(&log);
                     continue;
@@ -134,8 +145,31 @@ impl Receiver {
         let is_kept = |log: &Log| log.0 != partition || !replica.position.has_retired(log.1);
         self.sources.retain(|log, _| is_kept(log));
         self.behind.retain(|log, _| is_kept(log));
+        self.runs.retain(|log, _| is_kept(log));
         self.given.retain(|log, _| is_kept(log));
         self.acks.retain(|(_, log), _| is_kept(log));
+    }
+
+    /// Everything on its way from a peer is lost.
+    pub(super) fn on_peer_lost(&mut self, peer: NodeId) {
+        self.runs.retain(|_, run| run.peer != peer);
+    }
+
+    /// Follows the pieces that come from a peer. Says from where on they have come without a hole.
+    fn follow(&mut self, from: NodeId, append: &Append) -> u64 {
+        let run = self.runs.entry((append.partition, append.actor));
+        let new = Run {
+            peer: from,
+            from: append.from,
+            to: append.to,
+        };
+        let run = run.or_insert(new);
+        if run.peer == from && run.from <= append.from && append.from <= run.to {
+            run.to = run.to.max(append.to);
+        } else {
+            *run = new;
+        }
+        run.from
     }
 
     fn choose_one(
@@ -225,12 +259,15 @@ impl Receiver {
             return;
         }
         self.given.insert(log, given.max(append.to));
+        // It is vouched for those who got all that was sent before: not if some of it was lost, and what is applied
+        // here had come from another peer.
+        let unbroken = self.follow(from, &append);
         let change = Change::Append {
             partition: append.partition,
             actor: append.actor,
             from: append.from,
             to: append.to,
-            complete_from: append.complete_from,
+            complete_from: append.complete_from.map(|complete| complete.max(unbroken)),
             items: append.items.clone(),
         };
         core.change(outputs, Purpose::Append(Arrival { from, append }), change);
@@ -260,10 +297,19 @@ impl Receiver {
                 {
                     self.given.remove(&log);
                 }
-                let before = replica.staged(append.actor);
+                let Reach {
+                    applied: before,
+                    complete,
+                } = replica.staged_reach(append.actor);
                 replica.stage(append.actor, *reach);
+                if append.from < before && complete < before {
+                    sender.tear(append.partition, append.actor);
+                }
                 self.ahead.remove(&append.actor.node);
                 sender.touch(append.partition, append.actor);
+                if append.complete_from.is_some() && reach.complete < append.to {
+                    self.rewind(now, core, *from, log, outputs);
+                }
                 if reach.applied <= before {
                     return;
                 }
@@ -481,6 +527,7 @@ impl Receiver {
             return;
         }
         source.rewind_after = now.time.after(REWIND_EVERY + rtt * 2);
+        self.runs.remove(&log);
         core.count(Counter::Rewinds, 1);
         let wants = want(core, log, true).into_iter().collect();
         send(outputs, from, Lane::Control, Message::Wants(wants));

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::model::{
-    Answer, Change, Duration, Level, NodeId, Part, PartitionId, Position, Query, Row, RowKey,
-    Selection, Time,
+    Answer, Change, Duration, Level, NodeId, Part, PartitionId, Place, Position, Query, Row,
+    RowKey, Selection, Time,
 };
 
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
@@ -78,6 +78,8 @@ enum Word {
 #[derive(Debug)]
 enum Stage {
     Asking,
+    /// Waiting for the operations that this node holds beside what was selected, and some replica may lack.
+    Completing(Vec<(NodeId, Side)>),
     /// Waiting until a quorum has the merged rows on disk.
     Repairing {
         merged: Side,
@@ -145,7 +147,11 @@ impl Selects {
         let asking = widened(&request.selection);
         let hedge_at = now.time.after(HEDGE);
         core.timers.set(request.deadline, Timer::Select(id));
-        core.query(outputs, Purpose::Select(id), Query::Select(asking.clone()));
+        let own = Query::Select {
+            selection: asking.clone(),
+            beyond: None,
+        };
+        core.query(outputs, Purpose::Select(id), own);
         if asked.len() > 1 {
             core.timers.set(hedge_at, Timer::SelectHedge(id));
         }
@@ -214,7 +220,7 @@ impl Selects {
         let all: Vec<NodeId> = groups.flat_map(|group| group.replicas.clone()).collect();
         for node in all {
             if core.peers.is_up(node) && select.asked.insert(node) {
-                select.ask(node, id, false, outputs);
+                select.ask(node, id, None, outputs);
             }
         }
     }
@@ -350,7 +356,10 @@ impl Selects {
         let state = own.state();
         for (node, word) in &mut select.said {
             if let Word::Early(told) = word {
-                let is_same = select.is_own_readable && told.state == state && told.next.is_none();
+                let is_same = select.is_own_readable
+                    && told.state == state
+                    && told.next.is_none()
+                    && own.is_known_at(&told.position);
                 if is_same {
                     *word = Word::Same(std::mem::take(&mut told.position));
                 } else {
@@ -359,14 +368,61 @@ impl Selects {
                 }
             }
         }
+        // A node whose own rows cannot be read needs all operations, for it has none.
+        let readable = select.own.as_ref().filter(|_| select.is_own_readable);
+        let here = readable.map(|own| own.position.clone()).unwrap_or_default();
         for node in differing {
-            select.ask(node, id, true, outputs);
+            select.ask(node, id, Some(here.clone()), outputs);
         }
         if !select.quorum.is_met(|node| select.has_told(core.me, node)) {
             return;
         }
         let sides = select.sides(core.me);
-        let merged = merged(&sides);
+        let Some(query) = select.completion(core.me, &sides) else {
+            self.merge(core, id, &sides, outputs);
+            return;
+        };
+        select.stage = Stage::Completing(sides);
+        core.query(outputs, Purpose::SelectOperations(id), query);
+    }
+
+    /// The operations that this node holds beside what was selected were read.
+    pub(super) fn on_operations(
+        &mut self,
+        core: &mut Core,
+        id: u64,
+        answer: Answer,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(select) = self.selects.get_mut(&id) else {
+            return;
+        };
+        let Stage::Completing(sides) = &mut select.stage else {
+            return;
+        };
+        let mut sides = std::mem::take(sides);
+        let own = sides.iter_mut().find(|(node, _)| *node == core.me);
+        if let (Answer::Selected { rows, .. }, Some((_, own))) = (answer, own) {
+            own.add_operations(rows);
+            self.merge(core, id, &sides, outputs);
+        } else if let Some(select) = self.end(core, id) {
+            // Without them, what was counted twice would not be known.
+            self.fail(core, select.request, Unavailable::Replicas, outputs);
+        }
+    }
+
+    /// Merges what the replicas hold, and writes it back where it is lacking.
+    fn merge(
+        &mut self,
+        core: &mut Core,
+        id: u64,
+        sides: &[(NodeId, Side)],
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(select) = self.selects.get_mut(&id) else {
+            return;
+        };
+        let merged = merged(sides);
         let lacking: Vec<(NodeId, Vec<(RowKey, Row)>)> = sides
             .iter()
             .map(|(node, side)| (*node, side.lacks(&merged)))
@@ -439,6 +495,8 @@ impl Selects {
         let mut rows = merged.rows;
         if let Selection::Rows(wished) = &selection {
             rows.retain(|key, _| wished.contains(key));
+        } else {
+            rows.retain(|_, row| !matches!(row, Row::Once(once) if !once.is_repeated()));
         }
         match asker {
             Asker::Row(origin) => {
@@ -476,11 +534,11 @@ impl SelectRequest {
 impl Select {
     fn ask_all(&self, me: NodeId, id: u64, outputs: &mut Vec<Output>) {
         for node in self.asked.iter().filter(|node| **node != me) {
-            self.ask(*node, id, false, outputs);
+            self.ask(*node, id, None, outputs);
         }
     }
 
-    fn ask(&self, node: NodeId, id: u64, whole: bool, outputs: &mut Vec<Output>) {
+    fn ask(&self, node: NodeId, id: u64, whole: Option<Position>, outputs: &mut Vec<Output>) {
         let selection = self.asking.clone();
         let message = Message::Select {
             id,
@@ -512,6 +570,29 @@ impl Select {
         }
         let word = self.said.get(&node);
         matches!(word, Some(Word::Same(_) | Word::Whole(_)))
+    }
+
+    /// What of this node's operations the merged shares of counters hang on, beside what it has read; nothing if no
+    /// share comes from elsewhere.
+    fn completion(&self, me: NodeId, sides: &[(NodeId, Side)]) -> Option<Query> {
+        let key = match &self.asking {
+            Selection::Rows(_) => return None,
+            Selection::Counter { key, .. } | Selection::Page { key, .. } => key.clone(),
+        };
+        let words = self.said.values();
+        let is_whole = |word: &Word| matches!(word, Word::Whole(_));
+        let is_mixed = self.is_own_readable && words.clone().any(is_whole);
+        let others = sides.iter().filter(|(node, _)| *node != me);
+        let sides = || sides.iter().map(|(_, side)| side);
+        let places: BTreeSet<Place> = sides().flat_map(Side::places).collect();
+        let query = Query::Operations {
+            key,
+            places,
+            names: sides().flat_map(Side::operations).cloned().collect(),
+            beyond: others.map(|(_, side)| side.position.clone()).collect(),
+        };
+        let has_counters = matches!(&query, Query::Operations { places, .. } if !places.is_empty());
+        (is_mixed && has_counters).then_some(query)
     }
 
     /// What those hold that have told it, this node first.

@@ -27,7 +27,19 @@ pub(super) struct StreamId {
     pub(super) peer: NodeId,
 }
 
+/// A page of log that is being read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Reading {
+    /// No other page has this: one that was asked for before may lack what came since.
+    id: u64,
+    after: u64,
+}
+
 /// A stream's state.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "torn, told and late do not hang together: each may be so without the others"
+)]
 #[derive(Debug)]
 struct Stream {
     /// Where it began: the receiver was complete up to here.
@@ -37,14 +49,19 @@ struct Stream {
     /// A page of log passed over numbers whose rows stand under greater ones, up to here at most: only a
     /// receiver that has got so far is complete.
     gaps_until: u64,
+    /// Up to here all that was sent was sent as complete.
+    whole: u64,
+    /// What was sent after that passed over rows that came here later, in another pass over the log: it must be
+    /// sent again from here, once this replica is complete.
+    is_torn: bool,
     /// Whether the receiver was told that it is complete up to `sent`.
     is_completed: bool,
     /// Where pieces in flight lead, and their bytes.
     in_flight: VecDeque<(u64, usize)>,
     in_flight_bytes: usize,
     last_sent: Time,
-    /// A page of log after this number is being read for it.
-    reading: Option<u64>,
+    /// The page of log that is being read for it.
+    reading: Option<Reading>,
     /// Whether it is behind what memory holds: its pieces go on the catch-up lane.
     is_catching_up: bool,
 }
@@ -94,6 +111,18 @@ impl Sender {
         };
         self.dirty
             .extend(self.streams.range(first..=last).map(|(id, _)| *id));
+    }
+
+    /// A log is passed over anew here, or its rows came without it: what its streams sent while it was not complete
+    /// may lack rows that have moved on in the one pass and not in the other.
+    pub(super) fn tear(&mut self, partition: PartitionId, actor: Actor) {
+        let of_log = (self.streams.iter_mut())
+            .filter(|(id, _)| (id.partition, id.actor) == (partition, actor));
+        for (id, stream) in of_log.filter(|(_, stream)| stream.whole < stream.sent) {
+            stream.is_torn = true;
+            stream.reading = None;
+            self.dirty.insert(*id);
+        }
     }
 
     /// The streams of all logs of a partition have, perhaps, more to send.
@@ -172,6 +201,8 @@ impl Sender {
             start: want.complete,
             sent: want.complete,
             gaps_until: 0,
+            whole: want.complete,
+            is_torn: false,
             is_completed: true,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
@@ -185,16 +216,15 @@ impl Sender {
             stream.in_flight.clear();
             stream.in_flight_bytes = 0;
             stream.start = want.complete;
-            stream.sent = want.complete;
-            stream.gaps_until = 0;
-            stream.is_completed = true;
-            stream.reading = None;
+            stream.go_back(want.complete);
         } else {
             stream.acknowledge(want.applied, total);
             // It got further by another way: what it has need not be sent.
             if stream.sent < want.complete {
                 stream.start = want.complete;
                 stream.sent = want.complete;
+                stream.whole = want.complete;
+                stream.is_torn = false;
                 stream.gaps_until = 0;
             }
         }
@@ -257,6 +287,9 @@ impl Sender {
         if stream.reading.is_some() || stream.is_full(total, &core.limits) {
             return false;
         }
+        if stream.is_torn && stream.whole < replica.staged_complete(id.actor) {
+            stream.go_back(stream.whole);
+        }
         if stream.sent >= head {
             // Our own log became complete after its entries had been passed on: say so.
             if !stream.is_completed
@@ -279,7 +312,10 @@ impl Sender {
                 actor: id.actor,
             };
             send(outputs, id.peer, Lane::Control, trimmed);
+            // What is left out is nothing that this stream may vouch for.
+            stream.start = head;
             stream.sent = head;
+            stream.whole = head;
             return false;
         }
         if !is_local && !stream.in_flight.is_empty() && head - stream.sent < LINGER_CHANGES {
@@ -308,7 +344,11 @@ impl Sender {
             return true;
         }
         if stream.sent < durable && (stream.is_catching_up || stream.in_flight.is_empty()) {
-            stream.reading = Some(stream.sent);
+            let page = core.id();
+            stream.reading = Some(Reading {
+                id: page,
+                after: stream.sent,
+            });
             stream.is_catching_up = true;
             core.count(Counter::LogPages, 1);
             let query = LogQuery {
@@ -318,21 +358,17 @@ impl Sender {
                 upto: head.min(durable),
                 bytes_max,
             };
-            core.query(
-                outputs,
-                Purpose::LogPage(id, stream.sent),
-                Query::Log(query),
-            );
+            core.query(outputs, Purpose::LogPage(id, page), Query::Log(query));
         }
         false
     }
 
-    /// A page of log after a number came for a stream.
+    /// A page of log came for a stream.
     pub(super) fn on_page(
         &mut self,
         now: Now,
         core: &mut Core,
-        (id, after): (StreamId, u64),
+        (id, page): (StreamId, u64),
         answer: Answer,
         outputs: &mut Vec<Output>,
     ) {
@@ -340,10 +376,11 @@ impl Sender {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        // The receiver went back while the disk was read: another page is on its way.
-        if stream.reading != Some(after) {
+        // The stream went back while the disk was read: another page is on its way.
+        let Some(Reading { after, .. }) = stream.reading.filter(|reading| reading.id == page)
+        else {
             return;
-        }
+        };
         stream.reading = None;
         self.dirty.insert(id);
         let Answer::Log(page) = answer else { return };
@@ -402,6 +439,9 @@ impl Sender {
             .get(&id.partition)
             .map_or(0, |replica| replica.staged_complete(id.actor));
         stream.is_completed = stream.completes(complete, piece.to);
+        if stream.is_completed {
+            stream.whole = piece.to;
+        }
         let complete_from = stream.is_completed.then_some(stream.start);
         stream.sent = piece.to;
         stream.in_flight.push_back((piece.to, bytes));
@@ -457,7 +497,17 @@ fn mark_micros(core: &Core, id: StreamId, n: u64, is_end: bool) -> Option<u64> {
 impl Stream {
     /// Whether a receiver that has got up to `to` on this stream lacks nothing, given how far we are complete.
     fn completes(&self, complete: u64, to: u64) -> bool {
-        self.gaps_until <= to && to <= complete
+        !self.is_torn && self.gaps_until <= to && to <= complete
+    }
+
+    /// Sends again what comes after this number.
+    fn go_back(&mut self, to: u64) {
+        self.sent = to;
+        self.whole = to;
+        self.gaps_until = 0;
+        self.is_completed = true;
+        self.is_torn = false;
+        self.reading = None;
     }
 
     fn acknowledge(&mut self, applied: u64, total: &mut usize) {

@@ -3,12 +3,16 @@
 //! A replica's position is a causal context of its whole partition. So what it has not, though its position covers
 //! it, was deleted there and collected.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::model::{Collection, Context, Part, Place, Position, Row, RowKey, share_prefix};
+use crate::model::{
+    Actor, Collection, Context, Dot, Incarnation, NodeId, Part, Place, Position, Row, RowKey,
+    share_prefix,
+};
 
 /// What one replica holds.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -83,17 +87,59 @@ impl Side {
         });
     }
 
-    /// The rows of the merged state that this replica has not got.
+    /// The rows of the merged state that this replica has not got, operations before shares.
     pub(super) fn lacks(&self, merged: &Self) -> Vec<(RowKey, Row)> {
         let has = |key: &RowKey, row: &Row| match self.rows.get(key) {
-            Some(mine) => mine.summary().state == row.summary().state,
-            // It has collected the delete.
-            None => row.is_tombstone() && row.dots().iter().all(|dot| self.position.covers(*dot)),
+            Some(mine) => {
+                mine.summary().state == row.summary().state
+                    && knows(&self.position, Some(mine), row)
+            }
+            // It has collected the delete. And of operations only those are shown that are not known to be there.
+            None => {
+                let may_be_absent = row.is_tombstone() || matches!(row, Row::Once(_));
+                may_be_absent && row.dots().iter().all(|dot| self.position.covers(*dot))
+            }
         };
         let lacking = merged.rows.iter().filter(|(key, row)| !has(key, row));
         lacking
             .map(|(key, row)| (key.clone(), row.clone()))
             .collect()
+    }
+
+    /// Whether a replica at this position that holds rows of the same states has also seen go what these rows have
+    /// seen go. It may not have met it at all, and would show it when it comes.
+    pub(super) fn is_known_at(&self, position: &Position) -> bool {
+        self.rows.values().all(|row| knows(position, None, row))
+    }
+
+    /// Merges operations that this replica holds beside what was selected.
+    pub(super) fn add_operations(&mut self, rows: Vec<(RowKey, Row)>) {
+        for (key, row) in rows {
+            match self.rows.entry(key) {
+                Entry::Vacant(entry) => drop(entry.insert(row)),
+                Entry::Occupied(mut entry) => drop(entry.get_mut().merge(&row)),
+            }
+        }
+    }
+
+    /// The counters of which it holds anything.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        self.rows.keys().filter_map(|key| match key.part()? {
+            Part::Share(place, _) | Part::Once(place, _) => Some(place),
+            Part::Plain
+            | Part::Clear(_)
+            | Part::Member(_)
+            | Part::Field(_)
+            | Part::Conflict(_)
+            | Part::Expiry => None,
+        })
+    }
+
+    /// The operations among its rows.
+    pub(super) fn operations(&self) -> impl Iterator<Item = &RowKey> {
+        let rows = self.rows.iter();
+        let once = rows.filter(|(_, row)| matches!(row, Row::Once(_)));
+        once.map(|(key, _)| key)
     }
 
     /// Forgets what lies beyond a subkey.
@@ -106,6 +152,29 @@ impl Side {
             Some(_) | None => key.subkey <= *end,
         });
     }
+}
+
+/// Whether whoever has this position, and this row, has seen all that another state of the row has seen.
+fn knows(position: &Position, mine: Option<&Row>, row: &Row) -> bool {
+    let Row::Siblings(row) = row else {
+        return true;
+    };
+    let mine = match mine {
+        Some(Row::Siblings(mine)) => mine.context(),
+        Some(_) | None => Context::default(),
+    };
+    let seen = row.context();
+    let is_seen = |(actor, n): (&Actor, &u64)| {
+        let (actor, n) = (*actor, *n);
+        position.covers(Dot { actor, n }) || mine.covers(Dot { actor, n })
+    };
+    let is_retired = |(node, upto): (&NodeId, &Incarnation)| {
+        let retired = [&position.retired, &mine.retired];
+        retired
+            .iter()
+            .any(|retired| retired.get(node).is_some_and(|mine| mine >= upto))
+    };
+    seen.seen.iter().all(is_seen) && seen.retired.iter().all(is_retired)
 }
 
 /// Two states of a row, each from a replica that knows what its position covers: a version stays if both have it,
@@ -147,9 +216,7 @@ pub(super) fn page_end(subkey: &Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        Actor, Dot, Incarnation, KeyspaceId, NodeId, Reach, Siblings, Stamp, Timestamp, Version,
-    };
+    use crate::model::{KeyspaceId, Reach, Siblings, Stamp, Timestamp, Version};
 
     fn dot(node: u32, n: u64) -> Dot {
         let actor = Actor {
@@ -170,16 +237,17 @@ mod tests {
     fn row(dots: &[Dot]) -> Row {
         let mut row = Siblings::default();
         for dot in dots {
-            let stamp = Stamp {
-                timestamp: Timestamp {
-                    micros: dot.n,
-                    logical: 0,
-                },
-                dot: *dot,
-            };
-            row.put(Version::new(stamp, Some(Bytes::new())), &Context::default());
+            row.put(version(*dot), &Context::default());
         }
         Row::Siblings(row)
+    }
+
+    fn version(dot: Dot) -> Version {
+        let timestamp = Timestamp {
+            micros: dot.n,
+            logical: 0,
+        };
+        Version::new(Stamp { timestamp, dot }, Some(Bytes::new()))
     }
 
     fn side(at: &[(u32, u64)], rows: &[(RowKey, Row)]) -> Side {
@@ -214,6 +282,22 @@ mod tests {
     }
 
     #[test]
+    fn who_has_not_seen_a_version_at_all_has_not_seen_it_go() {
+        let (old, new) = (dot(1, 1), dot(2, 2));
+        let mut gone = Siblings::default();
+        gone.put(version(old), &Context::default());
+        gone.put(version(new), &[old].into_iter().collect());
+        let merged = side(&[(1, 1), (2, 2)], &[(member("a"), Row::Siblings(gone))]);
+        let theirs = side(&[], &[(member("a"), row(&[new]))]);
+        assert_eq!(theirs.state(), merged.state());
+        assert_eq!(theirs.lacks(&merged).len(), 1);
+        assert!(!merged.is_known_at(&theirs.position));
+        let theirs = side(&[(1, 1), (2, 2)], &[(member("a"), row(&[new]))]);
+        assert!(theirs.lacks(&merged).is_empty());
+        assert!(merged.is_known_at(&theirs.position));
+    }
+
+    #[test]
     fn a_page_ends_where_the_shortest_does_and_keeps_counters_whole() {
         let share = |node| {
             key(&Part::Share(
@@ -244,7 +328,7 @@ mod tests {
         mine.join(&theirs);
         assert_eq!(
             mine.rows.keys().collect::<Vec<_>>(),
-            [&share(1), &share(9), &once]
+            [&once, &share(1), &share(9)]
         );
         assert_eq!(mine.next, Some(page_end(&share(1).subkey)));
     }

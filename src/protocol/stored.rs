@@ -98,6 +98,11 @@ impl Machine {
             Purpose::Mend(partition) => self.reconciler.abandon(partition),
             Purpose::Raise(partition, position) if is_applied => {
                 if let Some(replica) = core.replicas.get_mut(&partition) {
+                    for (actor, reach) in &position.reaches {
+                        if replica.staged_complete(*actor) < reach.complete {
+                            self.sender.tear(partition, *actor);
+                        }
+                    }
                     replica.on_raised(now.wall, &position);
                 }
                 self.sender.on_retired(core, partition);
@@ -139,6 +144,7 @@ impl Machine {
             | Purpose::Retire(..)
             | Purpose::Read(_)
             | Purpose::Select(_)
+            | Purpose::SelectOperations(_)
             | Purpose::PeerSelect { .. }
             | Purpose::Count(_)
             | Purpose::List(_)
@@ -163,14 +169,17 @@ impl Machine {
         match purpose {
             Purpose::Read(id) => self.reads.on_own(core, id, answer, outputs),
             Purpose::Select(id) => self.selects.on_own(core, id, answer, outputs),
+            Purpose::SelectOperations(id) => {
+                self.selects.on_operations(core, id, answer, outputs);
+            }
             Purpose::PeerSelect { peer, id, whole } => {
                 let message = answer::selected(id, whole, answer);
                 send(outputs, peer, Lane::Request, message);
             }
             Purpose::Count(origin) => reply(outputs, origin, answer::count(&answer)),
             Purpose::List(id) => self.lists.on_rows(core, id, answer, outputs),
-            Purpose::LogPage(id, after) => {
-                let page = (id, after);
+            Purpose::LogPage(id, page) => {
+                let page = (id, page);
                 self.sender.on_page(now, core, page, answer, outputs);
             }
             Purpose::PeerRead {

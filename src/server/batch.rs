@@ -400,7 +400,7 @@ async fn read_form<T: DeserializeOwned, N: Node>(
         what: "batch",
     };
     // Once as it came, once as the values in it.
-    let room = shared.reserve(limit.declared(&body)?.saturating_mul(2))?;
+    let room = shared.admit(limit.declared(&body)?.saturating_mul(2))?;
     let bytes = limit.read(body).await?;
     let form = object(&bytes, limit.what)?;
     Ok((form, room))

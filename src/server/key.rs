@@ -58,7 +58,7 @@ pub(super) async fn answer<N: Node>(
                 bytes_max: at.shared.node.topology().limits.value_bytes_max,
                 what: "value",
             };
-            let _room = at.shared.reserve(limit.declared(&body)?)?;
+            let _room = at.shared.admit(limit.declared(&body)?)?;
             let seen = seen(&at, &key, &asked)?;
             let ttl = at.wishes.ttl()?;
             let condition = condition(&at, &asked)?;

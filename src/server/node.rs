@@ -13,6 +13,9 @@ pub(super) trait Node: Send + Sync + 'static {
     /// Carries out an operation.
     fn call(&self, request: Request, timeout: Duration) -> impl Future<Output = Outcome> + Send;
 
+    /// Whether it has as many operations in flight as it takes.
+    fn is_full(&self) -> bool;
+
     /// The wall clock of its machine.
     fn now(&self) -> Wall;
 
@@ -45,6 +48,10 @@ pub(super) trait Node: Send + Sync + 'static {
 impl Node for Handle {
     fn call(&self, request: Request, timeout: Duration) -> impl Future<Output = Outcome> + Send {
         Self::call(self, request, timeout)
+    }
+
+    fn is_full(&self) -> bool {
+        Self::is_full(self)
     }
 
     fn now(&self) -> Wall {

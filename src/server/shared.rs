@@ -217,6 +217,14 @@ impl<N: Node> Shared<N> {
         ttl.map(|ttl| after(self.node.now(), ttl))
     }
 
+    /// Takes room for a body that is still to be read. A node that has enough to do does not read it.
+    pub(super) fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        if self.node.is_full() {
+            return Err(unavailable(Unavailable::Overloaded));
+        }
+        self.reserve(bytes)
+    }
+
     /// Takes room for so many bytes in flight, or refuses at once: waiting would only hold more.
     pub(super) fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);

@@ -56,7 +56,7 @@ impl<'a, N: Node> Target<'a, N> {
         // Once as it came, once as the values in it.
         let room = self
             .shared
-            .reserve(limit.declared(&body)?.saturating_mul(2))?;
+            .admit(limit.declared(&body)?.saturating_mul(2))?;
         let bytes = limit.read(body).await?;
         let form = object(&bytes, limit.what)?;
         Ok((form, room))

@@ -147,7 +147,8 @@ impl World {
             && node.running.is_some()
         {
             self.tally.count(Kind::Pause);
-            node.paused_until = until;
+            // Until the last of its pauses ends: what waits for one is not looked at before.
+            node.paused_until = node.paused_until.max(until);
             self.schedule(until, Event::Resume { node: index });
             self.look_at_pairs_of(index);
         }

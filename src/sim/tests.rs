@@ -12,8 +12,12 @@ fn run_seed(seed: u64, bug: Option<Bug>) -> Report {
 
 /// Fixed seeds that must stay clean.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=20;
-/// Seeds that once failed: a read that went on while what it had seen was collected.
-const ONCE_FAILED: [u64; 1] = [30_265];
+/// Seeds that once failed: a read that went on while what it had seen was collected; changes that were lost with their
+/// disk and kept tombstones; a log that was relayed with the holes of another pass; a pause within a pause; a delete
+/// that a replica was counted for that had not met what it deletes; a refill from one that does not serve.
+const ONCE_FAILED: [u64; 8] = [
+    30_265, 300_306, 2_230, 600_178, 600_103, 600_159, 920_866, 920_926,
+];
 /// A planted bug must be found within so many seeds.
 const SEEDS_TO_FIND: u64 = 200;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Actor, Context, Dot, Effect, Part, PartitionId, Row, RowKey, Wall, once_prefix,
+    Actor, Context, Dot, Effect, OpId, Part, PartitionId, Place, Row, RowKey, Wall, once_prefix,
 };
 
 use super::engine::{Engine, Space};
@@ -95,7 +95,7 @@ impl<E: Engine> Door<E> {
 
     /// Whether the floor has all that a tombstone stands for, so that nothing can come that only it would stop.
     fn may_go(
-        &self,
+        &mut self,
         partition: PartitionId,
         floor: &Context,
         key: &RowKey,
@@ -113,15 +113,50 @@ impl<E: Engine> Door<E> {
             }
             Row::Share(share) => match key.part() {
                 Some(Part::Share(place, actor)) => {
-                    // An operation that was applied twice is told from one by what its shares were reset to.
-                    let repeated = keys::repeated_span(key, &once_prefix(&place));
-                    let n = share.own.n;
+                    let n = share.reach();
                     floor.covers(Dot { actor, n })
-                        && self.list(Space::Meta, &repeated, 1)?.is_empty()
+                        && self.hand_over(partition, key, &place, (actor, n))?
                 }
                 _ => false,
             },
             Row::Expiry(_) => false,
         })
+    }
+
+    /// Tells operations that were applied more than once that a share of theirs was reset, so that it may go. One
+    /// that was applied once, and may yet turn out to have been applied elsewhere, is waited for: it goes when its
+    /// time is over. Says whether none is left that needs the share.
+    fn hand_over(
+        &mut self,
+        partition: PartitionId,
+        key: &RowKey,
+        place: &Place,
+        (actor, upto): (Actor, u64),
+    ) -> Result<bool, Error> {
+        let mut span = keys::operations_of(key, &once_prefix(place), actor, 0, upto);
+        let mut told = 0;
+        while told < SWEPT_MAX {
+            let Some((stored, value)) = self.list(Space::Meta, &span, 1)?.pop() else {
+                return Ok(true);
+            };
+            let id: OpId = form::open(Space::Meta, &stored, &value)?;
+            span = span.after(stored);
+            let key = key.with(&Part::Once(place.clone(), id));
+            let Some(old) = self.load(&key)? else {
+                continue;
+            };
+            let mut new = old.clone();
+            let Row::Once(once) = &mut new.row else {
+                continue;
+            };
+            if !once.is_repeated() {
+                return Ok(false);
+            }
+            if once.forget(actor, upto) {
+                self.store(partition, &key, Some(&old), Some(new))?;
+                told += 1;
+            }
+        }
+        Ok(false)
     }
 }

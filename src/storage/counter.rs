@@ -1,7 +1,9 @@
 //! Writes of counters: a share of this actor, a row for an operation id, and resets of all shares.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::model::{
-    Denial, Once, OpId, Part, Place, Row, RowKey, Share, Stamp, Tally, Timestamp, Wall,
+    Actor, Denial, Once, OpId, Part, Place, Row, RowKey, Share, Stamp, Tally, Timestamp, Wall,
     share_prefix,
 };
 
@@ -68,24 +70,45 @@ impl<E: Engine> Door<E> {
         id: OpId,
     ) -> Result<bool, Stop> {
         let key = plan.write.key.with(&Part::Once(place.clone(), id));
-        if self.load(&key)?.is_some() {
+        let old = self.load(&key)?;
+        let known = match old.as_ref().map(|old| &old.row) {
+            Some(Row::Once(once)) => Some(once.clone()),
+            Some(_) | None => None,
+        };
+        if let Some(once) = &known
+            && self.is_applied(&plan.write.key, place, once)?
+        {
             return Ok(false);
         }
-        let stamp = self.plan_stamp(plan, None)?;
+        let stamp = self.plan_stamp(plan, old.as_ref().map(|old| &old.row))?;
         let window = self.limits.operation_window.as_micros();
         let window = u64::try_from(window).unwrap_or(u64::MAX);
-        let once = Once {
+        let mut once = known.unwrap_or(Once {
             stamp,
-            applied: [(stamp.dot, delta)].into(),
+            applied: BTreeMap::new(),
+            gone: BTreeSet::new(),
             expires: Wall(plan.wall.0.saturating_add(window)),
             is_spent: false,
-        };
-        plan.rows.push(Own {
-            key,
-            old: None,
-            row: Row::Once(once),
         });
+        once.stamp = stamp;
+        once.applied.insert(stamp.dot, delta);
+        let row = Row::Once(once);
+        plan.rows.push(Own { key, old, row });
         Ok(true)
+    }
+
+    /// Whether an operation that is known here has been added here. Its row alone may have come, by a read or a log
+    /// that broke off, and the share be lost with its disk.
+    fn is_applied(&self, key: &RowKey, place: &Place, once: &Once) -> Result<bool, Error> {
+        let actors: BTreeSet<Actor> = once.applied.keys().map(|dot| dot.actor).collect();
+        let mut shares = BTreeMap::new();
+        for actor in actors {
+            let share = self.load(&key.with(&Part::Share(place.clone(), actor)))?;
+            if let Some(Row::Share(share)) = share.map(|share| share.row) {
+                shares.insert(actor, share.reach());
+            }
+        }
+        Ok(once.is_applied(|actor| shares.get(&actor).copied()))
     }
 
     pub(super) fn plan_reset(&mut self, plan: &mut Plan<'_>, place: &Place) -> Result<(), Stop> {

@@ -28,6 +28,7 @@ const GRAVE: u8 = b'G';
 const BATCH: u8 = b'B';
 const EXPIRY: u8 = b'X';
 const REPEATED: u8 = b'R';
+const OPERATION: u8 = b'O';
 const SWEEP: u8 = b'S';
 
 /// A range of stored keys: from the first (inclusive) to the end (exclusive; nothing means to the last).
@@ -283,6 +284,41 @@ pub(super) fn parse_repeated(bytes: &[u8]) -> Option<RowKey> {
     parse_row(bytes.get(1..)?)
 }
 
+/// The stored name of a note which operation a change of a counter is, by the counter's place (see
+/// [`crate::model::once_prefix`]).
+pub(super) fn operation(key: &RowKey, place: &[u8], dot: Dot) -> Vec<u8> {
+    let mut out = operations_from(key, place);
+    push_actor(&mut out, dot.actor);
+    out.extend_from_slice(&dot.n.to_be_bytes());
+    out
+}
+
+/// Such notes of a counter.
+pub(super) fn operations(key: &RowKey, place: &[u8]) -> Span {
+    Span::prefix(operations_from(key, place))
+}
+
+/// Such notes of an actor's changes of a counter, after `after` and up to `upto`.
+pub(super) fn operations_of(
+    key: &RowKey,
+    place: &[u8],
+    actor: Actor,
+    after: u64,
+    upto: u64,
+) -> Span {
+    let name = |n| operation(key, place, Dot { actor, n });
+    between(name(after), name(upto.max(after)))
+}
+
+fn operations_from(key: &RowKey, place: &[u8]) -> Vec<u8> {
+    let mut out = vec![OPERATION];
+    out.extend_from_slice(&row(&RowKey {
+        subkey: Bytes::copy_from_slice(place),
+        ..key.clone()
+    }));
+    out
+}
+
 /// The stored name of a sweep that is not done, by the row of the clear.
 pub(super) fn sweep(partition: PartitionId, clear: &RowKey) -> Vec<u8> {
     let mut out = vec![SWEEP];
@@ -310,11 +346,20 @@ fn numbered(
     after: u64,
     upto: u64,
 ) -> Span {
-    let mut from = name(partition, actor, after);
-    from.push(0);
-    let mut to = name(partition, actor, upto.max(after));
-    to.push(0);
-    Span { from, to: Some(to) }
+    between(
+        name(partition, actor, after),
+        name(partition, actor, upto.max(after)),
+    )
+}
+
+/// What comes after one key, up to and with another.
+fn between(mut after: Vec<u8>, mut upto: Vec<u8>) -> Span {
+    after.push(0);
+    upto.push(0);
+    Span {
+        from: after,
+        to: Some(upto),
+    }
 }
 
 /// The number at the end of the stored name of a log entry or grave.

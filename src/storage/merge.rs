@@ -1,7 +1,9 @@
 //! Merging a row's state from a peer with the one here, whichever way it came.
 
 use crate::hlc::Ahead;
-use crate::model::{Dot, Effect, Part, PartitionId, Row, RowKey, Timestamp, Version, Wall};
+use crate::model::{
+    Dot, Effect, Part, PartitionId, Row, RowKey, Share, Tally, Timestamp, Version, Wall,
+};
 
 use super::conflict::Lost;
 use super::engine::Engine;
@@ -57,7 +59,10 @@ impl<E: Engine> Door<E> {
         theirs: &Row,
         entry: Option<Dot>,
     ) -> Result<Met, Error> {
-        let Some(mut row) = self.merged(partition, key, old.map(|old| &old.row), theirs) else {
+        let mine = old.map(|old| &old.row);
+        let early = entry.and_then(|entry| self.only_reset(partition, key, mine, theirs, entry));
+        let theirs = early.as_ref().unwrap_or(theirs);
+        let Some(mut row) = self.merged(partition, key, mine, theirs) else {
             return Ok(Met::default());
         };
         let met = match old {
@@ -99,6 +104,36 @@ impl<E: Engine> Door<E> {
             }
         }
         Ok(met)
+    }
+
+    /// The reset of a share, if it came by the log of who reset it before the operations that were added since: these
+    /// come by the share's own log, and what was added with them.
+    fn only_reset(
+        &self,
+        partition: PartitionId,
+        key: &RowKey,
+        mine: Option<&Row>,
+        theirs: &Row,
+        entry: Dot,
+    ) -> Option<Row> {
+        let (Row::Share(share), Some(Part::Share(_, actor))) = (theirs, key.part()) else {
+            return None;
+        };
+        let n = share.own.n;
+        if share.is_reset() || entry.actor == actor {
+            return None;
+        }
+        if self.partitions.get(&partition)?.covers(Dot { actor, n }) {
+            return None;
+        }
+        let own = match mine {
+            Some(Row::Share(mine)) => mine.own,
+            Some(_) | None => Tally::default(),
+        };
+        Some(Row::Share(Share {
+            own,
+            ..share.clone()
+        }))
     }
 
     /// The merged state; nothing if the row was here, and was deleted and collected.

@@ -89,7 +89,13 @@ impl<S: Snapshot> Reader<S> {
                 let limits = (*rows_max, *bytes_max);
                 self.scan(*partition, *wanted, after.as_ref(), limits)
             }
-            Query::Select(selection) => self.select(selection),
+            Query::Select { selection, beyond } => self.select(selection, beyond.as_ref()),
+            Query::Operations {
+                key,
+                places,
+                names,
+                beyond,
+            } => self.operations(key, places, names, beyond),
             Query::Count {
                 key,
                 collection,

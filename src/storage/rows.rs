@@ -1,10 +1,12 @@
 //! What every change is made of: marks, rows, graves and log entries, as staged. Each function keeps what
 //! belongs together in the batch together.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use crate::digest::{leaf_of, row_hash};
-use crate::model::{Actor, Context, Dot, PartitionId, Row, RowKey};
+use crate::model::{Actor, Context, Dot, Part, PartitionId, Row, RowKey, once_prefix};
 
 use super::engine::{Engine, Snapshot, Space};
 use super::form::{self, NameForm, StoredRow};
@@ -83,7 +85,7 @@ impl<E: Engine> Door<E> {
     }
 
     /// Replaces a row, and with it all that names it but log entries: its grave, its place among rows that expire
-    /// and among operations that were repeated, and its share in the digest. What has expired at the partition's
+    /// and among operations, and its share in the digest. What has expired at the partition's
     /// cut is taken away first.
     pub(super) fn store(
         &mut self,
@@ -100,6 +102,7 @@ impl<E: Engine> Door<E> {
         self.change_grave(partition, key, old_row, new_row)?;
         self.change_expiry(partition, key, old_row, new_row)?;
         self.change_repeated(key, old_row, new_row)?;
+        self.change_operation(key, old_row, new_row)?;
         let cleared = self.cleared_over(key)?;
         let share = |row: Option<&Row>| row.map_or(0, |row| share(key, row, cleared.as_ref()));
         let delta = share(new_row).wrapping_sub(share(old_row));
@@ -201,6 +204,38 @@ impl<E: Engine> Door<E> {
             self.staged.put(Space::Meta, stored, value);
         } else {
             self.staged.remove(Space::Meta, stored);
+        }
+        Ok(())
+    }
+
+    /// Notes of each change of an operation which one it is, so that what a replica lacks is found by its position.
+    fn change_operation(
+        &mut self,
+        key: &RowKey,
+        old: Option<&Row>,
+        new: Option<&Row>,
+    ) -> Result<(), Error> {
+        let is_once = |row: &Row| matches!(row, Row::Once(_));
+        if !old.or(new).is_some_and(is_once) {
+            return Ok(());
+        }
+        let Some(Part::Once(place, id)) = key.part() else {
+            return Ok(());
+        };
+        let applied = |row: Option<&Row>| match row {
+            Some(Row::Once(once)) => once.applied.keys().copied().collect(),
+            Some(_) | None => BTreeSet::<Dot>::new(),
+        };
+        let (old, new) = (applied(old), applied(new));
+        let place = once_prefix(&place);
+        for dot in old.difference(&new) {
+            let stored = keys::operation(key, &place, *dot);
+            self.staged.remove(Space::Meta, stored);
+        }
+        for dot in new.difference(&old) {
+            let stored = keys::operation(key, &place, *dot);
+            let value = form::seal(Space::Meta, &stored, &id)?;
+            self.staged.put(Space::Meta, stored, value);
         }
         Ok(())
     }

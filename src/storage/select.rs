@@ -1,12 +1,13 @@
 //! Rows of one key, as they are asked for together, and counts and lists beside the rows themselves.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use crate::model::{
-    Answer, Collection, Context, Once, Part, PartitionId, Place, Position, Row, RowKey, Selection,
-    Wall, collection_prefixes, once_prefix, share_prefix,
+    Answer, Collection, Context, Dot, OpId, Part, PartitionId, Place, Position, Row, RowKey,
+    Selection, Wall, collection_prefixes, once_prefix, share_prefix,
 };
 
 use super::Error;
@@ -29,13 +30,19 @@ struct Page<'a> {
 }
 
 impl<S: Snapshot> Reader<S> {
-    pub(super) fn select(&self, selection: &Selection) -> Result<Answer, Unreadable> {
+    pub(super) fn select(
+        &self,
+        selection: &Selection,
+        beyond: Option<&Position>,
+    ) -> Result<Answer, Unreadable> {
         let key = selection.key().ok_or(Unreadable("no row is named"))?;
         let partition = key.partition(self.partition_count);
         let (snapshot, position): (S, Position) = self.view(partition, Partition::position)?;
         let (rows, next) = match selection {
             Selection::Rows(names) => (select_rows(&snapshot, names)?, None),
-            Selection::Counter { key, place } => (select_counter(&snapshot, key, place)?, None),
+            Selection::Counter { key, place } => {
+                (select_counter(&snapshot, key, place, beyond)?, None)
+            }
             Selection::Page {
                 key,
                 collection,
@@ -52,13 +59,38 @@ impl<S: Snapshot> Reader<S> {
                     rows_max: usize::try_from(*rows_max).unwrap_or(usize::MAX),
                     bytes_max: usize::try_from(*bytes_max).unwrap_or(usize::MAX),
                 };
-                select_page(&snapshot, page)?
+                select_page(&snapshot, page, beyond)?
             }
         };
         Ok(Answer::Selected {
             position,
             rows,
             next,
+        })
+    }
+
+    /// Operations of counters: those that are named, and those that a position does not cover.
+    pub(super) fn operations(
+        &self,
+        key: &RowKey,
+        places: &BTreeSet<Place>,
+        names: &BTreeSet<RowKey>,
+        beyond: &[Position],
+    ) -> Result<Answer, Unreadable> {
+        let partition = key.partition(self.partition_count);
+        let (snapshot, position): (S, Position) = self.view(partition, Partition::position)?;
+        let mut wanted = names.clone();
+        for place in places {
+            wanted.extend(unknown(&snapshot, key, place, beyond)?);
+        }
+        let mut rows = Vec::new();
+        for name in wanted {
+            rows.extend(load(&snapshot, &name)?.map(|row| (name, row)));
+        }
+        Ok(Answer::Selected {
+            position,
+            rows,
+            next: None,
         })
     }
 
@@ -182,8 +214,9 @@ fn select_counter<S: Snapshot>(
     snapshot: &S,
     key: &RowKey,
     place: &Place,
+    beyond: Option<&Position>,
 ) -> Result<Vec<(RowKey, Row)>, Error> {
-    let mut rows = repeated(snapshot, key, place)?;
+    let mut rows = operations(snapshot, key, place, beyond)?;
     visit_span(
         snapshot,
         &keys::parts(key, &share_prefix(place)),
@@ -195,33 +228,86 @@ fn select_counter<S: Snapshot>(
     Ok(rows)
 }
 
+/// Operations of a counter that were applied more than once, or that are not all known at a position.
+fn operations<S: Snapshot>(
+    snapshot: &S,
+    key: &RowKey,
+    place: &Place,
+    beyond: Option<&Position>,
+) -> Result<Vec<(RowKey, Row)>, Error> {
+    let mut names = repeated(snapshot, key, place)?;
+    if let Some(beyond) = beyond {
+        names.extend(unknown(snapshot, key, place, std::slice::from_ref(beyond))?);
+    }
+    let mut rows = Vec::new();
+    for name in names {
+        let row = load(snapshot, &name)?;
+        let row = row.filter(|row| matches!(row, Row::Once(_)));
+        rows.extend(row.map(|row| (name, row)));
+    }
+    Ok(rows)
+}
+
+/// Operations of a counter of which one of the positions does not cover all changes.
+fn unknown<S: Snapshot>(
+    snapshot: &S,
+    key: &RowKey,
+    place: &Place,
+    beyond: &[Position],
+) -> Result<BTreeSet<RowKey>, Error> {
+    let prefix = once_prefix(place);
+    let mut found = BTreeSet::new();
+    let mut span = keys::operations(key, &prefix);
+    while let Some(Dot { actor, .. }) = first(snapshot, &span)? {
+        let known = beyond.iter().map(|position| position.reach(actor).complete);
+        let known = known.min().unwrap_or(u64::MAX);
+        let lacking = keys::operations_of(key, &prefix, actor, known, u64::MAX);
+        for_each(snapshot, Space::Meta, &lacking, |stored, value| {
+            let id: OpId = form::open(Space::Meta, stored, value)?;
+            found.insert(key.with(&Part::Once(place.clone(), id)));
+            Ok(())
+        })?;
+        let last = Dot { actor, n: u64::MAX };
+        span = span.after(keys::operation(key, &prefix, last));
+    }
+    Ok(found)
+}
+
+/// The change at the end of the first name in a span.
+fn first<S: Snapshot>(snapshot: &S, span: &keys::Span) -> Result<Option<Dot>, Error> {
+    let mut dot = None;
+    if !span.is_void() {
+        snapshot.range(Space::Meta, span.start(), span.end(), &mut |key, _| {
+            dot = keys::parse_dot(key);
+            ControlFlow::Break(())
+        })?;
+    }
+    Ok(dot)
+}
+
 /// Operations of a counter that were applied more than once.
 fn repeated<S: Snapshot>(
     snapshot: &S,
     key: &RowKey,
     place: &Place,
-) -> Result<Vec<(RowKey, Row)>, Error> {
-    let mut names = Vec::new();
+) -> Result<BTreeSet<RowKey>, Error> {
+    let mut names = BTreeSet::new();
     let span = keys::repeated_span(key, &once_prefix(place));
     for_each(snapshot, Space::Meta, &span, |stored, value| {
         form::open::<()>(Space::Meta, stored, value)?;
         names.extend(keys::parse_repeated(stored));
         Ok(())
     })?;
-    let mut rows = Vec::new();
-    for name in names {
-        let row = load(snapshot, &name)?;
-        let row = row.filter(|row| matches!(row, Row::Once(once) if Once::is_repeated(once)));
-        rows.extend(row.map(|row| (name, row)));
-    }
-    Ok(rows)
+    Ok(names)
 }
 
 type Found = (Vec<(RowKey, Row)>, Option<Bytes>);
 
 /// A page being filled.
 #[derive(Debug, Default)]
-struct Filling {
+struct Filling<'a> {
+    /// Where those stand who merge it.
+    beyond: Option<&'a Position>,
     rows: Vec<(RowKey, Row)>,
     /// Rows that are no tombstones.
     live: usize,
@@ -232,9 +318,16 @@ struct Filling {
     group: Option<Bytes>,
 }
 
-fn select_page<S: Snapshot>(snapshot: &S, page: Page<'_>) -> Result<Found, Error> {
+fn select_page<S: Snapshot>(
+    snapshot: &S,
+    page: Page<'_>,
+    beyond: Option<&Position>,
+) -> Result<Found, Error> {
     let clear = load_cleared(snapshot, page.key, page.collection)?;
-    let mut filling = Filling::default();
+    let mut filling = Filling {
+        beyond,
+        ..Filling::default()
+    };
     if let Some((key, _)) = &clear {
         let row = load(snapshot, key)?;
         filling.rows.extend(row.map(|row| (key.clone(), row)));
@@ -256,7 +349,7 @@ fn fill<S: Snapshot>(
     page: Page<'_>,
     prefix: u8,
     cleared: Option<&Context>,
-    filling: &mut Filling,
+    filling: &mut Filling<'_>,
 ) -> Result<Option<Bytes>, Error> {
     let mut span = keys::parts(page.key, &[prefix]);
     if let Some(after) = page.after {
@@ -307,9 +400,13 @@ fn fill<S: Snapshot>(
 }
 
 /// Adds what belongs to the counter whose shares were added last.
-fn end_group<S: Snapshot>(snapshot: &S, key: &RowKey, filling: &mut Filling) -> Result<(), Error> {
+fn end_group<S: Snapshot>(
+    snapshot: &S,
+    key: &RowKey,
+    filling: &mut Filling<'_>,
+) -> Result<(), Error> {
     if let Some(name) = filling.group.take() {
-        let rows = repeated(snapshot, key, &Place::Field(name))?;
+        let rows = operations(snapshot, key, &Place::Field(name), filling.beyond)?;
         let bytes = rows.iter().map(|(key, row)| key.size() + row.size());
         filling.bytes += bytes.sum::<usize>();
         filling.rows.extend(rows);

@@ -375,10 +375,10 @@ fn reads() -> Vec<Sample> {
 
 /// Reads of several parts of a key, and waiting for a session.
 fn selections() -> Vec<Sample> {
-    let select = |selection, whole| Message::Select {
+    let select = |selection, whole: bool| Message::Select {
         id: 9,
         selection,
-        whole,
+        whole: whole.then(position),
     };
     let selected = |rows| Message::Selected {
         id: 9,

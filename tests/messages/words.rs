@@ -1,6 +1,6 @@
 //! What messages are made of: one of each kind, with numbers that take several bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use sterna::model::{
@@ -102,6 +102,7 @@ pub(super) fn rows() -> Vec<(&'static str, Row)> {
     let once = Once {
         stamp: STAMP,
         applied: BTreeMap::from([(DOT, -5), (Dot { actor: OTHER, n: 9 }, -5)]),
+        gone: BTreeSet::from([DOT]),
         expires: EXPIRES,
         is_spent: false,
     };

@@ -57,6 +57,10 @@ pub struct BenchArgs {
     /// Requests a second in each region: an open loop
     #[arg(long, value_name = "R")]
     pub rate: Option<f64>,
+    /// With --rate: a request that could not be sent for so long is given up, and refusals are not waited out:
+    /// for more load than the cluster can take
+    #[arg(long, value_parser = span, value_name = "TIME", requires = "rate")]
+    pub patience: Option<Duration>,
     /// How long to measure
     #[arg(long, default_value = "30s", value_parser = span, value_name = "TIME", conflicts_with = "count")]
     pub duration: Duration,
@@ -184,6 +188,7 @@ impl BenchArgs {
             },
             concurrency: self.concurrency,
             rate: self.rate,
+            patience: self.patience,
             until: self
                 .count
                 .map_or(Until::Elapsed(self.duration), Until::Count),

@@ -12,7 +12,7 @@ use super::super::{Actor, Dot, Once, OpId, Share, Stamp, Tally, Wall, counter_va
 use super::{actor, each_seed, stamp};
 
 const REPLICAS: usize = 3;
-const IDS: u128 = 4;
+const IDS: u128 = 6;
 
 /// Increments, by their places in the list of all.
 type Set = u64;
@@ -57,6 +57,8 @@ struct World {
     pending: Option<(BTreeMap<Actor, usize>, BTreeMap<Actor, usize>)>,
     stable: BTreeMap<Actor, usize>,
     may_collect: bool,
+    /// Operations whose time is over.
+    spent: BTreeSet<OpId>,
     trace: Vec<String>,
 }
 
@@ -115,19 +117,27 @@ impl Replica {
 impl World {
     fn add(&mut self, at: usize, delta: i64, id: Option<OpId>) {
         let replica = &mut self.replicas[at];
-        if id.is_some_and(|id| replica.onces.contains_key(&id)) || self.increments.len() == 64 {
+        let is_late = id.is_some_and(|id| self.spent.contains(&id));
+        let known = id.and_then(|id| replica.onces.get(&id));
+        let reach = |actor| Some(replica.shares.get(&actor)?.share.reach());
+        let is_applied = known.is_some_and(|(once, _)| once.is_applied(reach));
+        if is_late || is_applied || self.increments.len() == 64 {
             return;
         }
         let one: Set = 1 << self.increments.len();
         if let Some(id) = id {
             let stamp = replica.stamp(at, Key::Once(id));
-            let once = Once {
+            let fresh = Once {
                 stamp,
-                applied: BTreeMap::from([(stamp.dot, delta)]),
+                applied: BTreeMap::new(),
+                gone: BTreeSet::new(),
                 expires: Wall(u64::MAX),
                 is_spent: false,
             };
-            replica.onces.insert(id, (once, one));
+            let (once, named) = replica.onces.entry(id).or_insert((fresh, 0));
+            once.stamp = stamp;
+            once.applied.insert(stamp.dot, delta);
+            *named |= one;
         }
         let own = actor(at);
         let stamp = replica.stamp(at, Key::Share(own));
@@ -221,8 +231,9 @@ impl World {
         }
     }
 
-    /// A share that is reset goes when all have it, in the two steps of a store, unless an operation that was
-    /// applied twice names its actor: that operation must be able to tell that it was reset.
+    /// A share that is reset goes when all have it, in the two steps of a store, and when no operation in it may yet
+    /// turn out to have been applied elsewhere: such operations go first, when they are spent. Those that were applied
+    /// elsewhere too are told.
     fn collect(&mut self, at: usize) {
         let least = || -> BTreeMap<Actor, usize> {
             let actors = (0..REPLICAS).map(actor);
@@ -248,22 +259,35 @@ impl World {
         let stable = self.stable.clone();
         let replica = &mut self.replicas[at];
         let value = replica.value();
-        let repeated: Vec<Once> = replica
-            .onces
-            .values()
-            .map(|(once, _)| once.clone())
-            .collect();
+        let is_stable = |dot: &Dot| {
+            let n = usize::try_from(dot.n).unwrap();
+            stable.get(&dot.actor).is_some_and(|floor| n <= *floor)
+        };
+        replica.onces.retain(|_, (once, _)| {
+            let is_known = once.applied.keys().all(is_stable) && is_stable(&once.stamp.dot);
+            !(once.is_spent && once.is_settled() && is_known)
+        });
+        let onces = &mut replica.onces;
         replica.shares.retain(|actor, told| {
             let share = &told.share;
-            let dot = share.stamp.dot;
-            let n = usize::try_from(dot.n).unwrap();
-            let is_stable = stable.get(&dot.actor).is_some_and(|floor| n <= *floor);
-            let is_needed = repeated.iter().any(|once| once.needs(*actor));
-            let stays = !share.is_reset() || !is_stable || is_needed;
-            if !stays {
-                replica.collected |= told.added;
+            let upto = Dot {
+                actor: *actor,
+                n: share.reach(),
+            };
+            let names = |once: &&mut (Once, Set)| {
+                let mut dots = once.0.applied.keys();
+                dots.any(|dot| dot.actor == *actor && dot.n <= upto.n)
+            };
+            let mut named = onces.values_mut().filter(names);
+            let is_known = is_stable(&share.stamp.dot) && is_stable(&upto);
+            if !share.is_reset() || !is_known || named.any(|(once, _)| !once.is_repeated()) {
+                return true;
             }
-            stays
+            for (once, _) in onces.values_mut() {
+                once.forget(*actor, upto.n);
+            }
+            replica.collected |= told.added;
+            false
         });
         assert_eq!(replica.value(), value, "collected: {:#?}", self.trace);
     }
@@ -323,6 +347,17 @@ impl World {
         }
     }
 
+    /// A cut of expiry that everybody has.
+    fn spend(&mut self) {
+        self.meet();
+        for replica in &mut self.replicas {
+            for (id, (once, _)) in &mut replica.onces {
+                once.is_spent = true;
+                self.spent.insert(*id);
+            }
+        }
+    }
+
     fn settle(&mut self) {
         self.meet();
         for at in 0..REPLICAS {
@@ -355,6 +390,7 @@ fn run(seed: u64, may_collect: bool) {
             47..82 => world.append(from, at, &mut rng),
             82..88 => world.repair(from, at, &mut rng),
             88..92 if may_collect => world.meet(),
+            92..94 if may_collect => world.spend(),
             _ if may_collect => world.collect(at),
             _ => {}
         }
@@ -371,4 +407,70 @@ fn each_increment_counts_once_or_is_reset() {
 #[test]
 fn a_share_that_is_collected_is_not_missed() {
     each_seed(5_000, |seed| run(seed, true));
+}
+
+/// One operation, applied by two actors, of which a reset has seen the first.
+fn half_reset() -> (Share, Share, Once) {
+    let share = |node, reset| {
+        let own = Tally {
+            n: 2,
+            since: 2,
+            sum: 7,
+        };
+        Share {
+            stamp: stamp(9, actor(node), 2),
+            own,
+            reset: if reset { own } else { Tally::default() },
+        }
+    };
+    let dot = |node| Dot {
+        actor: actor(node),
+        n: 1,
+    };
+    let once = Once {
+        stamp: stamp(5, actor(1), 1),
+        applied: BTreeMap::from([(dot(0), 7), (dot(1), 7)]),
+        gone: BTreeSet::new(),
+        expires: Wall(9),
+        is_spent: true,
+    };
+    (share(0, true), share(1, false), once)
+}
+
+#[test]
+fn what_a_collected_share_said_is_kept_by_its_operations() {
+    let (first, second, mut once) = half_reset();
+    let both = BTreeMap::from([(actor(0), &first), (actor(1), &second)]);
+    assert_eq!(counter_value(&both, [&once].into_iter()), 0);
+    // A log that broke off before its share says nothing of it.
+    let one = BTreeMap::from([(actor(1), &second)]);
+    assert_eq!(counter_value(&one, [&once].into_iter()), 7);
+    assert!(once.forget(actor(0), first.reach()));
+    assert!(!once.forget(actor(0), first.reach()));
+    assert_eq!(counter_value(&one, [&once].into_iter()), 0);
+    assert!(!once.is_settled());
+    assert!(once.forget(actor(1), second.reach()) && once.is_settled());
+}
+
+#[test]
+fn a_share_that_begins_anew_has_forgotten_what_it_had() {
+    let (mut first, second, once) = half_reset();
+    first.own = Tally {
+        n: 6,
+        since: 6,
+        sum: 1,
+    };
+    first.reset = Tally::default();
+    let both = BTreeMap::from([(actor(0), &first), (actor(1), &second)]);
+    assert_eq!(counter_value(&both, [&once].into_iter()), 1);
+}
+
+#[test]
+fn an_operation_is_applied_where_its_share_is() {
+    let (first, _, mut once) = half_reset();
+    assert!(!once.is_applied(|_| None));
+    assert!(!once.is_applied(|_| Some(0)));
+    assert!(once.is_applied(|at| (at == actor(0)).then(|| first.reach())));
+    once.forget(actor(0), first.reach());
+    assert!(once.is_applied(|_| None));
 }

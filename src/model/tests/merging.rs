@@ -1,7 +1,7 @@
 //! The laws of merging for every kind of row, over states that replicas reach by operations and exchanges in
 //! any order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -117,6 +117,7 @@ impl World {
                 Row::Once(Once {
                     stamp,
                     applied: BTreeMap::from([(stamp.dot, 5)]),
+                    gone: BTreeSet::new(),
                     expires,
                     is_spent: false,
                 })

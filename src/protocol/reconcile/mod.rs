@@ -140,7 +140,8 @@ impl Reconciler {
         of_region.map(|(_, rows)| *rows).sum()
     }
 
-    /// A peer's log does not reach back to our position.
+    /// A peer's log does not reach back to our position. If it does not serve, its rows cannot be read yet, and
+    /// perhaps it waits for us: then another one is asked that has them.
     pub(super) fn on_trimmed(
         &mut self,
         now: Now,
@@ -155,9 +156,21 @@ impl Reconciler {
             let is_retired = replica.position.has_retired(actor);
             !is_retired && replica.complete_at(peer, actor) > replica.position.reach(actor).applied
         });
-        if is_behind {
-            self.refill(now, core, partition, peer, outputs);
-        }
+        let Some(replica) = core.replicas.get(&partition).filter(|_| is_behind) else {
+            return;
+        };
+        let applied = replica.position.reach(actor).applied;
+        let others = replica.others().map(|(node, _)| node);
+        let fuller = others
+            .filter(|node| core.is_serving(replica, *node))
+            .filter(|node| replica.complete_at(*node, actor) > applied)
+            .min_by_key(|node| {
+                let region = core.region_of(*node);
+                let rtt = region.map(|region| core.placement.rtt(core.region, region));
+                (*node != peer, rtt)
+            });
+        let fuller = fuller.unwrap_or(peer);
+        self.refill(now, core, partition, fuller, outputs);
     }
 
     fn refill(

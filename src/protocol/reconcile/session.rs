@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::model::{
-    Answer, Change, DIGEST_FANOUT, DIGEST_LEVELS, DigestNode, Dot, NodeId, PartitionId, Position,
-    Query, Row, RowKey, Summary, Time,
+    Answer, Change, DIGEST_FANOUT, DIGEST_LEVELS, DigestNode, Dot, NodeId, Part, PartitionId,
+    Position, Query, Row, RowKey, Summary, Time,
 };
 use crate::protocol::core::{Core, Purpose, send};
 use crate::protocol::message::{Lane, Message};
+use crate::protocol::replica::Replica;
 use crate::protocol::step::Output;
 
 use super::compare::{Difference, Listing, Pull, compare, wanted_graves};
@@ -412,12 +413,8 @@ impl Session {
         let Some(replica) = core.replicas.get(&partition) else {
             return;
         };
-        let is_delivered = |dot: Dot| {
-            let by_others = replica
-                .others()
-                .any(|(node, other)| core.peers.is_up(node) && other.position.covers(dot));
-            by_others || replica.position.covers(dot) || theirs.position.covers(dot)
-        };
+        let is_delivered =
+            |dot: Dot| is_delivered(core, replica, dot) || theirs.position.covers(dot);
         let Difference {
             pull,
             push,
@@ -516,6 +513,11 @@ impl Session {
             let Some(mut row) = row else { continue };
             bytes += row.size();
             row.recall(&gone);
+            let replica = core.replicas.get(&partition);
+            let is_ahead = |replica| is_ahead(core, replica, &replica.position, (&key, &row));
+            if self.mode == Mode::Routine && replica.is_some_and(is_ahead) {
+                continue;
+            }
             self.mending += 1;
             core.change(
                 outputs,
@@ -545,6 +547,12 @@ impl Session {
         let mut given = Vec::new();
         for (key, row) in keys.into_iter().zip(rows) {
             let Some(row) = row else { continue };
+            let replica = core.replicas.get(&core.partition(&key));
+            if let (Some(replica), Some(there)) = (replica, &self.base)
+                && is_ahead(core, replica, there, (&key, &row))
+            {
+                continue;
+            }
             if bytes > 0 && bytes + row.size() > core.limits.batch_bytes_max {
                 self.push.push_back(key);
                 continue;
@@ -563,6 +571,30 @@ impl Session {
         }
         bytes
     }
+}
+
+/// Whether somebody's log will bring a change to whoever lacks it.
+fn is_delivered(core: &Core, replica: &Replica, dot: Dot) -> bool {
+    let mut others = replica.others();
+    let by_others =
+        others.any(|(node, other)| core.peers.is_up(node) && other.position.covers(dot));
+    by_others || replica.position.covers(dot)
+}
+
+/// Whether a row is a share of a counter that holds more than whoever stands at this position has operations of. Its
+/// actor's log brings both, in order, if anybody has it.
+fn is_ahead(
+    core: &Core,
+    replica: &Replica,
+    position: &Position,
+    (key, row): (&RowKey, &Row),
+) -> bool {
+    let (Some(Part::Share(_, actor)), Row::Share(share)) = (key.part(), row) else {
+        return false;
+    };
+    let n = share.own.n;
+    let dot = Dot { actor, n };
+    !position.covers(dot) && is_delivered(core, replica, dot)
 }
 
 /// The rows that were asked for, as many of the first as one message may hold.

@@ -275,7 +275,7 @@ impl Bench {
     /// Answers the selection that the store was asked for.
     pub(super) fn select(&mut self, position: Position, rows: &[(RowKey, Row)]) -> Selection {
         let (ticket, query) = self.query().expect("a query");
-        let Query::Select(selection) = query else {
+        let Query::Select { selection, .. } = query else {
             panic!("not a selection: {query:?}")
         };
         let answer = Answer::Selected {

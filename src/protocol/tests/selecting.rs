@@ -31,7 +31,7 @@ fn begin(bench: &mut Bench) -> (crate::protocol::RequestId, u64) {
                 id: asked, whole, ..
             },
         ) => {
-            assert!(!whole);
+            assert!(whole.is_none());
             (id, asked)
         }
         other => panic!("not a selection: {other:?}"),
@@ -78,7 +78,7 @@ fn what_differs_is_fetched_merged_and_on_a_quorum_before_it_is_answered() {
     bench.hear(near, told(&[]));
     let messages = bench.messages();
     assert!(
-        matches!(messages[..], [(to, Message::Select { whole: true, .. })] if to == near),
+        matches!(messages[..], [(to, Message::Select { whole: Some(_), .. })] if to == near),
         "{messages:?}"
     );
     // The hash once more is not what was asked for.
@@ -119,7 +119,7 @@ fn a_peer_is_told_a_hash_and_then_the_rows() {
         let question = Message::Select {
             id: 3,
             selection,
-            whole,
+            whole: whole.then(|| at(&[])),
         };
         bench.hear(near, question);
         bench.select(at(&[(near, 1)]), &rows);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::model::{Answer, Effect, LogItem, LogPage, Query, Write, WriteOp};
+use crate::model::{Answer, Effect, LogItem, LogPage, Query, Reach, Write, WriteOp};
 use crate::protocol::{Append, Input, Message, Operation, Output, Want};
 
 use super::bench::{Bench, actor, key, register};
@@ -82,4 +82,84 @@ fn a_page_of_log_is_sent_only_to_where_it_was_asked_for() {
         panic!("not one piece: {sent:?}")
     };
     assert_eq!((append.from, append.to, append.items.len()), (9, 15, 2));
+}
+
+/// A log is relayed while it has holes; then they are filled by another pass over it, and what was sent before is not
+/// what fills them.
+#[test]
+fn what_another_pass_over_a_log_brought_is_relayed_before_it_is_vouched_for() {
+    let mut bench = Bench::new(0);
+    let line = bench.line("a");
+    let (source, near) = (line[1], line[2]);
+    let partition = bench.partition("lww");
+    let item = |n| LogItem {
+        n,
+        key: key("lww"),
+        row: register(source, n, b"v"),
+    };
+    let piece = |complete_from, items| Append {
+        partition,
+        actor: actor(source),
+        from: 0,
+        to: 2,
+        complete_from,
+        mark_micros: None,
+        items,
+    };
+    let page = |complete, items| {
+        Answer::Log(LogPage {
+            to: 2,
+            complete,
+            trimmed: 0,
+            items,
+        })
+    };
+    let want = Want {
+        partition,
+        actor: actor(source),
+        applied: 0,
+        complete: 0,
+        rewind: false,
+    };
+    let take = |bench: &mut Bench, append, complete| {
+        bench.hear(source, Message::Append(append));
+        let (ticket, _) = bench.change().unwrap();
+        let reach = Reach {
+            applied: 2,
+            complete,
+        };
+        let effect = Effect::Appended {
+            partition,
+            actor: actor(source),
+            reach,
+            newer: Vec::new(),
+            crossed: Vec::new(),
+            written: Vec::new(),
+            lost: std::collections::BTreeMap::new(),
+        };
+        bench.stage(ticket, effect);
+        bench.sync(ticket);
+        bench.tick();
+    };
+    let read = |bench: &mut Bench, answer| {
+        let (ticket, query) = bench.query().expect("a page is read");
+        assert!(matches!(query, Query::Log(query) if query.after == 0));
+        bench.step(Input::Answered { ticket, answer });
+        bench.tick();
+        let sent = appends(bench);
+        let [append] = &sent[..] else {
+            panic!("not one piece: {sent:?}")
+        };
+        (append.items.len(), append.complete_from)
+    };
+    bench.hear(near, Message::Wants(vec![want]));
+    // The second entry's row stands in the log again, under a number that has not come.
+    take(&mut bench, piece(None, vec![item(1)]), 0);
+    assert_eq!(read(&mut bench, page(false, vec![item(1)])), (1, None));
+    // Another has not got so far, and its log still has the entry.
+    take(&mut bench, piece(Some(0), vec![item(1), item(2)]), 2);
+    assert_eq!(
+        read(&mut bench, page(true, vec![item(1), item(2)])),
+        (2, Some(0))
+    );
 }

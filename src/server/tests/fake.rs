@@ -35,6 +35,7 @@ pub(super) struct Fake {
     /// Their levels and timeouts.
     pub(super) calls: Mutex<Vec<(Option<Level>, Duration)>>,
     pub(super) is_ready: AtomicBool,
+    pub(super) is_full: AtomicBool,
     /// While true, calls wait for `gate` after they have told `entered`.
     pub(super) is_held: AtomicBool,
     pub(super) entered: Semaphore,
@@ -51,6 +52,7 @@ impl Fake {
             requests: Mutex::default(),
             calls: Mutex::default(),
             is_ready: AtomicBool::new(true),
+            is_full: AtomicBool::new(false),
             is_held: AtomicBool::new(false),
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
@@ -140,6 +142,10 @@ impl super::super::node::Node for Arc<Fake> {
         }
         let scripted = self.scripted.lock().unwrap().pop_front();
         scripted.unwrap_or_else(|| self.carry_out(&request))
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::SeqCst)
     }
 
     fn now(&self) -> Wall {

@@ -1,6 +1,6 @@
 //! The rows of the fake node: what a store of one replica would make of each operation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -187,6 +187,7 @@ impl Ledger {
             let row = Once {
                 stamp,
                 applied: [(stamp.dot, delta)].into(),
+                gone: BTreeSet::new(),
                 expires: Wall(u64::MAX),
                 is_spent: false,
             };

@@ -57,6 +57,37 @@ async fn connections_beyond_the_limit_are_told_so() {
 }
 
 #[tokio::test]
+async fn a_full_node_refuses_what_it_would_have_to_read_and_answers_what_it_has_read() {
+    let server = bounded(Bounds::default()).await;
+    assert_eq!(
+        server.ask("PUT", "/v1/kv/default/a", b"1").await.status,
+        204
+    );
+    server.fake.is_full.store(true, Ordering::SeqCst);
+    for (method, path, body) in [
+        ("PUT", "/v1/kv/default/a", &b"2"[..]),
+        ("POST", "/v1/counter/default/a", b"{\"add\": 1}"),
+        ("POST", "/v1/set/default/a", b"{\"add\": [\"m\"]}"),
+        ("POST", "/v1/batch/default/put", b"{\"items\": []}"),
+    ] {
+        let refused = server.ask(method, path, body).await;
+        assert_eq!(
+            (refused.status, refused.code()),
+            (429, "overloaded".to_owned()),
+            "{path}"
+        );
+        assert_eq!(refused.header("retry-after"), Some("1"));
+    }
+    assert!(
+        server.fake.requests.lock().unwrap().len() == 1,
+        "nothing reached the node"
+    );
+    // An answer that the node has worked for is given.
+    assert_eq!(server.ask("GET", "/v1/kv/default/a", b"").await.status, 200);
+    assert_eq!(server.ask("GET", "/healthz", b"").await.status, 200);
+}
+
+#[tokio::test]
 async fn bytes_in_flight_are_bounded() {
     let server = bounded(Bounds {
         bytes_in_flight_max: 1_000_000,

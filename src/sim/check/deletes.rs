@@ -1,16 +1,16 @@
 //! Tombstones go in the end (P6).
 
-use crate::model::{Part, Row, RowKey};
+use crate::model::{Once, Part, Row, RowKey};
 use crate::sim::history::{key_words, row_words};
 
 use super::{Dump, incomplete};
 
-/// No replica keeps a tombstone when all replicas have been up for a while; but for shares of a counter to which an
-/// operation was applied twice, which tell how much to take off.
+/// No replica keeps a tombstone when all replicas have been up for a while; but for shares of a counter in which an
+/// operation is whose time is not over.
 pub(super) fn check_collected(dumps: &[Dump]) -> Result<(), String> {
     for dump in dumps {
         let mut tombstones = dump.rows.iter().filter(|(_, row)| row.is_tombstone());
-        let left = tombstones.find(|(key, _)| !has_repeated(dump, key));
+        let left = tombstones.find(|(key, _)| !has_operation(dump, key));
         if let Some((key, row)) = left {
             let (node, key) = (dump.node, key_words(key));
             let row = row_words(Some(row));
@@ -23,15 +23,16 @@ pub(super) fn check_collected(dumps: &[Dump]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a row is a share of a counter to which some operation was applied twice.
-fn has_repeated(dump: &Dump, key: &RowKey) -> bool {
-    let Some(Part::Share(place, _)) = key.part() else {
+/// Whether a row is a share of a counter in which some operation is that is not spent.
+fn has_operation(dump: &Dump, key: &RowKey) -> bool {
+    let Some(Part::Share(place, actor)) = key.part() else {
         return false;
     };
     dump.rows.iter().any(|(other, row)| {
         let is_of = matches!(other.part(), Some(Part::Once(at, _)) if at == place);
-        let is_repeated = matches!(row, Row::Once(once) if once.is_repeated());
-        is_of && is_repeated && (other.keyspace, &other.key) == (key.keyspace, &key.key)
+        let names = |once: &Once| once.applied.keys().any(|dot| dot.actor == actor);
+        let is_open = matches!(row, Row::Once(once) if !once.is_spent && names(once));
+        is_of && is_open && (other.keyspace, &other.key) == (key.keyspace, &key.key)
     })
 }
 

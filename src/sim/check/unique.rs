@@ -196,6 +196,7 @@ mod tests {
         let once = Row::Once(Once {
             stamp,
             applied: [(stamp.dot, 5)].into(),
+            gone: std::collections::BTreeSet::new(),
             expires: Wall(9),
             is_spent: false,
         });

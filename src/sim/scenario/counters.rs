@@ -2,8 +2,9 @@
 
 use super::asks::{add, fields_op, reset, write};
 use super::shape::kv;
-use super::{Bug, Scene, Shape, at_quorum};
-use crate::protocol::{Message, Outcome};
+use super::{Bug, Scene, Shape, at_quorum, pairs};
+use crate::model::{Level, Part, Selection};
+use crate::protocol::{Message, Outcome, Request};
 
 #[test]
 fn verify_counter_converge() {
@@ -76,6 +77,101 @@ fn coordinator_dies(bug: Option<Bug>) -> Option<i128> {
 fn counter_coordinator_dies() {
     assert_eq!(coordinator_dies(None), Some(107));
     assert_eq!(coordinator_dies(Some(Bug::ForgetOperationIds)), Some(114));
+}
+
+fn is_append(message: &Message) -> bool {
+    matches!(message, Message::Append(_))
+}
+
+/// Nothing comes by a log; reads and repairs pass.
+fn stop_logs(scene: &mut Scene) {
+    for (from, to) in pairs(&[0, 1, 2], &[0, 1, 2]) {
+        scene.lose(from, to, is_append);
+    }
+}
+
+/// Two coordinators apply one increment, of whom neither knows of the other.
+fn applied_twice() -> Scene {
+    let mut scene = Scene::new(&Shape::of(&[3]));
+    scene.write(0, &kv("key"), add(100, Some(1)));
+    scene.until_quiet();
+    scene.cut(&[0], &[1, 2]);
+    stop_logs(&mut scene);
+    for node in [0, 1] {
+        let level = Some(Level::UnsafeOne);
+        let request = Request {
+            level,
+            ..at_quorum(write(&kv("key"), add(7, Some(2))))
+        };
+        let asked = scene.begin(node, request);
+        scene.wait(asked);
+    }
+    scene.heal();
+    stop_logs(&mut scene);
+    scene.run_for(1_000_000);
+    scene
+}
+
+#[test]
+fn shares_that_meet_in_a_read_bring_their_operations() {
+    let mut scene = applied_twice();
+    for node in [2, 0, 1, 2, 0] {
+        assert_eq!(scene.counter(node, &kv("key")), Some(107), "at n{node}");
+    }
+    scene.heal();
+    scene.until_quiet();
+    for node in 0..3 {
+        assert_eq!(scene.counter(node, &kv("key")), Some(107), "at n{node}");
+    }
+}
+
+#[test]
+fn an_operation_is_known_where_its_share_was_repaired() {
+    for lost in [0, 1] {
+        let mut scene = applied_twice();
+        assert_eq!(scene.counter(2, &kv("key")), Some(107));
+        assert_eq!(scene.counter(1 - lost, &kv("key")), Some(107));
+        scene.lose_disk(lost);
+        scene.heal();
+        scene.until_ready(lost);
+        scene.until_quiet();
+        for node in 0..3 {
+            assert_eq!(scene.counter(node, &kv("key")), Some(107), "at n{node}");
+        }
+    }
+}
+
+/// A reader has brought the row of an operation, and its share is lost with the coordinator's disk.
+#[test]
+fn an_operation_without_its_share_is_applied_again() {
+    let mut scene = Scene::new(&Shape::of(&[3]));
+    let key = kv("key");
+    scene.write(0, &key, add(100, Some(1)));
+    scene.until_quiet();
+    stop_logs(&mut scene);
+    let first = scene.begin(0, at_quorum(write(&key, add(7, Some(2)))));
+    scene.run_for(100_000);
+    assert_eq!(scene.outcome(first), None, "nobody was told");
+    let rows = scene.rows(0, &key);
+    let mut repeated = rows
+        .keys()
+        .filter(|key| matches!(key.part(), Some(Part::Once(..))));
+    let once = repeated.next_back().cloned().unwrap();
+    for node in [0, 1, 2] {
+        let seen = scene.select(node, Selection::Rows(vec![once.clone()]));
+        assert_eq!(seen.len(), 1, "at n{node}");
+    }
+    scene.lose_disk(0);
+    scene.heal();
+    scene.until_ready(0);
+    let outcome = scene.ask_until_done(1, &write(&key, add(7, Some(2))));
+    assert!(matches!(outcome, Outcome::Written(_)), "{outcome:?}");
+    for _ in 0..2 {
+        for node in 0..3 {
+            assert_eq!(scene.counter(node, &key), Some(107), "at n{node}");
+        }
+        scene.until_quiet();
+    }
 }
 
 #[test]

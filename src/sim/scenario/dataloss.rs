@@ -1,9 +1,11 @@
 //! Coordinators that forget: what others have of them, and what they write next, must not be taken for each other.
 //! (The names are those of Riak's tests of the same faults.)
 
-use super::asks::put_sibling;
+use super::asks::{bytes, change_members, clear, put_sibling, write};
 use super::shape::{beside, kv};
-use super::{Bug, Scene, Shape};
+use super::{Bug, Scene, Shape, at_quorum};
+use crate::model::{Collection, WriteOp};
+use crate::protocol::Message;
 
 #[test]
 fn kv679_dataloss() {
@@ -62,13 +64,51 @@ fn kv679_dataloss_fb2() {
     }
 }
 
+/// A set is cleared by one that has heard of a change that was on one disk only, and then that disk is lost. The node
+/// has written in a life before that one, or not.
+fn lost_with_its_disk(has_lived: bool) {
+    let mut scene = Scene::new(&Shape::of(&[3]));
+    let key = kv("key");
+    scene.write(1, &key, change_members(&["a"], &[]));
+    if has_lived {
+        scene.put(0, &key, "before");
+        scene.stop(0);
+        scene.start(0);
+        scene.until_ready(0);
+    }
+    scene.kill(2);
+    scene.run_for(3_000_000);
+    scene.lose(0, 1, |message| matches!(message, Message::Append(_)));
+    scene.begin(0, at_quorum(write(&key, change_members(&["b"], &[]))));
+    scene.run_for(20_000);
+    scene.write(1, &key, clear(Collection::Set));
+    scene.kill(0);
+    scene.wipe(0);
+    scene.heal();
+    scene.start(2);
+    scene.start(0);
+    scene.until_ready(0);
+    scene.write_when_possible(0, &key, WriteOp::Put(bytes("after")));
+    scene.until_quiet();
+    scene.run_for(60_000_000);
+    for node in 0..3 {
+        assert_eq!(scene.rows(node, &key).len(), 1, "n{node} keeps a tombstone");
+    }
+}
+
+#[test]
+fn a_change_that_was_lost_with_its_disk_keeps_no_tombstone() {
+    lost_with_its_disk(false);
+    lost_with_its_disk(true);
+}
+
 /// Deletes, collects and writes again; then a replica comes back with a disk that still has the tombstone.
 fn late_tombstone(bug: Option<Bug>) -> Vec<String> {
     let mut scene = Scene::with_bug(&Shape::of(&[3]), bug);
     let key = beside("key");
     scene.write(0, &key, put_sibling("a", None));
     let (_, context) = scene.siblings(0, &key);
-    let delete = crate::model::WriteOp::DeleteSiblings {
+    let delete = WriteOp::DeleteSiblings {
         seen: Some(context),
     };
     scene.write(0, &key, delete);
@@ -97,15 +137,15 @@ fn kv679_tombstone2() {
         let is_register = key.keyspace == kv("key").keyspace;
         let put = |value: &str| {
             if is_register {
-                crate::model::WriteOp::Put(super::asks::bytes(value))
+                WriteOp::Put(bytes(value))
             } else {
                 put_sibling(value, None)
             }
         };
         let delete = if is_register {
-            crate::model::WriteOp::Delete
+            WriteOp::Delete
         } else {
-            crate::model::WriteOp::DeleteSiblings { seen: None }
+            WriteOp::DeleteSiblings { seen: None }
         };
         scene.write(0, &key, put("a"));
         scene.write(0, &key, delete);

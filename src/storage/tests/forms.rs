@@ -191,6 +191,7 @@ fn other_rows() -> Vec<(&'static str, Row)> {
             Row::Once(Once {
                 stamp,
                 applied: [(stamp.dot, -5)].into(),
+                gone: std::collections::BTreeSet::new(),
                 expires,
                 is_spent: false,
             }),

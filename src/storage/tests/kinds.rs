@@ -104,7 +104,14 @@ fn all_rows(door: &Door<Memory>) -> Vec<(RowKey, Row)> {
 fn seen(door: &Door<Memory>) -> BTreeMap<RowKey, u64> {
     let rows = all_rows(door).into_iter();
     let live = rows.filter(|(_, row)| !row.is_tombstone());
-    live.map(|(key, row)| (key, row.summary().state)).collect()
+    let state = |mut row: Row| {
+        // It is taken over from the share that is collected.
+        if let Row::Once(once) = &mut row {
+            once.gone.clear();
+        }
+        row.summary().state
+    };
+    live.map(|(key, row)| (key, state(row))).collect()
 }
 
 impl World {

@@ -162,7 +162,10 @@ pub(super) fn select(
     door: &Door<Memory>,
     selection: Selection,
 ) -> (Vec<(RowKey, Row)>, Option<Bytes>) {
-    let answer = door.reader().answer(&Query::Select(selection));
+    let answer = door.reader().answer(&Query::Select {
+        selection,
+        beyond: None,
+    });
     let Answer::Selected { rows, next, .. } = answer else {
         panic!("not selected: {answer:?}");
     };
@@ -239,7 +242,7 @@ pub(super) fn roots(door: &Door<Memory>) -> Vec<u128> {
 /// Digests are those of the rows, and every log counts the bytes that it has.
 pub(super) fn check_store(door: &Door<Memory>) {
     assert_eq!(door.reader().verify_digests().unwrap(), Vec::new());
-    let mut repeats = 0;
+    let (mut repeats, mut applied) = (0, 0);
     for (partition, known) in &door.partitions {
         let (mut noted, mut graves, mut repeated) = (0, 0, 0);
         let reader = door.reader();
@@ -248,7 +251,10 @@ pub(super) fn check_store(door: &Door<Memory>) {
                 assert!(row.next_expiry().is_none_or(|at| at > known.cut));
                 noted += usize::from(row.next_expiry().is_some());
                 graves += usize::from(row.is_tombstone());
-                repeated += usize::from(matches!(&row, Row::Once(once) if once.is_repeated()));
+                if let Row::Once(once) = &row {
+                    repeated += usize::from(once.is_repeated());
+                    applied += once.applied.len();
+                }
             })
             .unwrap();
         let records = |span: keys::Span| {
@@ -278,6 +284,7 @@ pub(super) fn check_store(door: &Door<Memory>) {
         }
     }
     assert_eq!(count(door, Space::Meta, b"R"), repeats);
+    assert_eq!(count(door, Space::Meta, b"O"), applied);
 }
 
 /// Records in a space.

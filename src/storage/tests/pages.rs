@@ -134,7 +134,10 @@ fn tombstones_are_in_a_page_and_do_not_count() {
     let found = pages(&door, Collection::Set, 4);
     assert!(found.iter().all(|page| matches!(page[0].1, Row::Clear(_))));
     assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [5, 5, 3]);
-    let query = |rows| Query::Select(Selection::Rows(rows));
+    let query = |rows| Query::Select {
+        selection: Selection::Rows(rows),
+        beyond: None,
+    };
     assert!(matches!(
         door.reader().answer(&query(Vec::new())),
         Answer::Unreadable { .. }
