@@ -81,7 +81,10 @@ fn promises_hold_under_kills_cuts_and_pauses_and_a_spoilt_history_is_found() {
     let read = last(&lines, |line| {
         line["result"]["f"] == "read" && !line["result"]["value"].is_null()
     });
-    let (good, said) = is_good(dir.path(), &without(&lines, &lines[read]["result"]["value"]));
+    let (good, said) = is_good(
+        dir.path(),
+        &without(&lines, &lines[read]["result"]["value"]),
+    );
     assert!(!good, "{said}");
 
     // The value that is left in the end is gone in one region.

@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 use crate::net::PeerName;
 
 use super::bench::BenchArgs;
-use super::chaos::ChaosArgs;
 use super::cert::{CertCommandError, cert_init, cert_node, now};
+use super::chaos::ChaosArgs;
 use super::conflicts::ConflictsArgs;
 use super::counter::CounterArgs;
 use super::dev::{DevArgs, DevError};

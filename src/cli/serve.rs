@@ -12,8 +12,8 @@ use crate::net::{Identity, IdentityError};
 use crate::node::{Clock, Handle};
 use crate::server::LinkControl;
 
-use super::links::Links;
 use super::cluster::{ClusterError, Start, start, wan};
+use super::links::Links;
 use super::topology::{TopologyFileError, load};
 
 /// How often readiness is looked at while starting.

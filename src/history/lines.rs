@@ -72,7 +72,8 @@ impl History {
         let mut reading = Reading::default();
         for (line, text) in (1..).zip(text.lines()) {
             let fail = |why: String| HistoryError::Line { line, why };
-            let event: Line = serde_json::from_str(text).map_err(|error| fail(error.to_string()))?;
+            let event: Line =
+                serde_json::from_str(text).map_err(|error| fail(error.to_string()))?;
             if line > 1 {
                 reading.take(event).map_err(fail)?;
             } else if let Line::History(head) = event
@@ -331,9 +332,7 @@ fn ending(answer: Answer) -> Result<Ending, String> {
         Answer::Siblings { values } => {
             Ending::Siblings(values.into_iter().collect(), Context::default())
         }
-        Answer::Counted { count } => {
-            Ending::Counted(count.map(|text| number(&text)).transpose()?)
-        }
+        Answer::Counted { count } => Ending::Counted(count.map(|text| number(&text)).transpose()?),
         Answer::Members { members } => Ending::Members(members.into_iter().collect()),
         Answer::Fields { fields } => {
             let seen = |field: Field| {
@@ -348,7 +347,8 @@ fn ending(answer: Answer) -> Result<Ending, String> {
 }
 
 fn number(text: &str) -> Result<i128, String> {
-    text.parse().map_err(|error| format!("count `{text}`: {error}"))
+    text.parse()
+        .map_err(|error| format!("count `{text}`: {error}"))
 }
 
 fn stamp(summary: &Summary) -> Stamp {
@@ -363,8 +363,8 @@ fn stamp(summary: &Summary) -> Stamp {
 }
 
 fn summary(stamp: &Stamp) -> Result<Summary, String> {
-    let timestamp = timestamp_of(&stamp.timestamp)
-        .ok_or_else(|| format!("timestamp `{}`", stamp.timestamp))?;
+    let timestamp =
+        timestamp_of(&stamp.timestamp).ok_or_else(|| format!("timestamp `{}`", stamp.timestamp))?;
     let dot = stamp.dot.map(|(node, incarnation, n)| Dot {
         actor: Actor {
             node: NodeId(node),

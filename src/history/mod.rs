@@ -14,7 +14,6 @@ pub(crate) use lines::timestamp_of;
 pub use record::{Action, Ending, FieldSeen, History, Record, Seen, Wishes};
 
 pub(crate) use record::{
-    EPOCH_MICROS, key_words, name_of, number_of, place_of, row_words, seen, token_of,
-    told, value_of,
-    version_words,
+    EPOCH_MICROS, key_words, name_of, number_of, place_of, row_words, seen, token_of, told,
+    value_of, version_words,
 };

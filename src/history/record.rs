@@ -310,10 +310,7 @@ pub(crate) fn key_words(key: &RowKey) -> String {
 /// A version, for people: when, by whom, which number; crossed if it is a tombstone.
 pub(crate) fn version_words(summary: &Summary) -> String {
     let cross = if summary.is_tombstone { "+" } else { "" };
-    let since = summary
-        .timestamp
-        .micros
-        .saturating_sub(EPOCH_MICROS);
+    let since = summary.timestamp.micros.saturating_sub(EPOCH_MICROS);
     let (dot, logical) = (summary.dot, summary.timestamp.logical);
     format!(
         "{}.{logical}@{}:{}{cross}",

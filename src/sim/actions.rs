@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::model::{
-    Collection, Condition, Context, FieldValue, OpId, Row, RowKey, Selection, Wall, Write,
-    WriteOp, counter, fields, members,
+    Collection, Condition, Context, FieldValue, OpId, Row, RowKey, Selection, Wall, Write, WriteOp,
+    counter, fields, members,
 };
 use crate::protocol::{Operation, Outcome, Written};
 

@@ -1,8 +1,8 @@
 //! Histories of simulated runs, written as lines and judged by themselves.
 
 use super::{Options, run_with_history};
-use crate::history::check::{Violation, judge};
 use crate::history::History;
+use crate::history::check::{Violation, judge};
 use crate::placement::Topology;
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=6;

@@ -160,7 +160,10 @@ fn keyspace_of(record: &Record) -> &'static str {
 }
 
 fn names(numbers: &[u8]) -> Vec<Blob> {
-    numbers.iter().map(|number| Blob(name_of(*number))).collect()
+    numbers
+        .iter()
+        .map(|number| Blob(name_of(*number)))
+        .collect()
 }
 
 async fn send(client: &Client, record: &Record, extras: &Extras) -> Result<Answer, Error> {
@@ -249,14 +252,18 @@ fn written(stamp: Stamp, is_tombstone: bool) -> Answer {
     match summary(&stamp, is_tombstone) {
         Some(summary) => Answer::with(Ending::Written(summary), stamp),
         None => Answer {
-            odd: Some(format!("a write was answered without its version: {stamp:?}")),
+            odd: Some(format!(
+                "a write was answered without its version: {stamp:?}"
+            )),
             ..Answer::of(Ending::Unknown)
         },
     }
 }
 
 fn token_in(value: &Bytes) -> Option<u64> {
-    value.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+    value
+        .first_chunk::<8>()
+        .map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 fn shown(read: Read, is_siblings: bool) -> Answer {
@@ -301,7 +308,9 @@ async fn members(client: &Client, keyspace: &str, key: &[u8]) -> Result<Answer, 
     let mut members = BTreeSet::new();
     let mut after: Option<String> = None;
     loop {
-        let told = client.set_page(keyspace, key, PAGE, after.as_deref()).await?;
+        let told = client
+            .set_page(keyspace, key, PAGE, after.as_deref())
+            .await?;
         let numbers = told.answer.members.iter();
         members.extend(numbers.filter_map(|member| number_of(&member.0)));
         after = told.answer.next;
@@ -317,7 +326,9 @@ async fn fields(client: &Client, keyspace: &str, key: &[u8]) -> Result<Answer, E
     let mut fields: BTreeMap<u8, FieldSeen> = BTreeMap::new();
     let mut after: Option<String> = None;
     loop {
-        let told = client.map_page(keyspace, key, PAGE, after.as_deref()).await?;
+        let told = client
+            .map_page(keyspace, key, PAGE, after.as_deref())
+            .await?;
         for entry in told.answer.fields {
             let FieldEntry {
                 field,

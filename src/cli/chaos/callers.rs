@@ -146,7 +146,9 @@ impl Caller {
             key,
             action: with_token(action, id),
             wishes: Wishes {
-                expires: extras.ttl.map(|ttl| now + u64::try_from(ttl.as_micros()).unwrap_or(0)),
+                expires: extras
+                    .ttl
+                    .map(|ttl| now + u64::try_from(ttl.as_micros()).unwrap_or(0)),
                 ..wishes
             },
             invoked: now,
@@ -163,7 +165,9 @@ impl Caller {
         if let Some(words) = answer.odd.as_ref() {
             self.stage.recorder.odd(format!("{words}: {record}"));
         } else if !code.is_empty() && !is_known {
-            self.stage.recorder.odd(format!("answered `{code}`: {record}"));
+            self.stage
+                .recorder
+                .odd(format!("answered `{code}`: {record}"));
         }
         if self.roams && code == "bad_session" {
             self.session = Some(String::new());
@@ -217,10 +221,17 @@ impl Caller {
             72..86 => 4,
             _ => 5,
         };
-        let (kind, name, count) = KINDS.get(kind).copied().unwrap_or((Kind::Register, "reg", 1));
+        let (kind, name, count) = KINDS
+            .get(kind)
+            .copied()
+            .unwrap_or((Kind::Register, "reg", 1));
         let n = self.rng.u64(0..count);
         let age = self.stage.recorder.now() / u64::try_from(KEYS_LAST.as_micros()).unwrap_or(1);
-        let keyspace = if kind == Kind::Siblings { SIBLINGS } else { LWW };
+        let keyspace = if kind == Kind::Siblings {
+            SIBLINGS
+        } else {
+            LWW
+        };
         let key = format!("{name}{n}-{age}");
         let key = RowKey::plain(KeyspaceId::of(keyspace), key.into_bytes().into());
         let action = self.action(kind, &key, n);

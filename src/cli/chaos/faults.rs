@@ -80,7 +80,10 @@ async fn kill(stage: &Stage, rng: &mut fastrand::Rng) -> Outcome {
     let Some((_claim, node)) = one(stage, rng) else {
         return Ok(());
     };
-    stage.strike(Scenario::Kill, &format!("kill -9 {}", stage.site.name(node)));
+    stage.strike(
+        Scenario::Kill,
+        &format!("kill -9 {}", stage.site.name(node)),
+    );
     stage.site.kill(&[node])?;
     stage.wait(span(rng, 0..=2_500)).await;
     start(stage, node).await
@@ -88,7 +91,10 @@ async fn kill(stage: &Stage, rng: &mut fastrand::Rng) -> Outcome {
 
 async fn kill_all(stage: &Stage, rng: &mut fastrand::Rng) -> Outcome {
     let claim = stage.claim_all();
-    stage.strike(Scenario::KillAll, &format!("kill -9 {} nodes", claim.nodes.len()));
+    stage.strike(
+        Scenario::KillAll,
+        &format!("kill -9 {} nodes", claim.nodes.len()),
+    );
     stage.site.kill(&claim.nodes)?;
     stage.wait(span(rng, 0..=600)).await;
     for node in &claim.nodes {
@@ -107,7 +113,10 @@ async fn pause_one(stage: &Stage, rng: &mut fastrand::Rng) -> Outcome {
     let Some((_claim, node)) = one(stage, rng) else {
         return Ok(());
     };
-    stage.strike(Scenario::Pause, &format!("SIGSTOP {}", stage.site.name(node)));
+    stage.strike(
+        Scenario::Pause,
+        &format!("SIGSTOP {}", stage.site.name(node)),
+    );
     stage.site.signal(node, "-STOP")?;
     stage.wait(span(rng, PAUSE)).await;
     stage.site.signal(node, "-CONT")
@@ -310,7 +319,9 @@ async fn swap(stage: &Stage, rng: &mut fastrand::Rng) -> Outcome {
         let said = log.get(before..).unwrap_or("");
         if status.success() || !said.contains(FOREIGN) {
             let name = site.name(node);
-            return Err(format!("{name} on another's data ended with {status}: {said}"));
+            return Err(format!(
+                "{name} on another's data ended with {status}: {said}"
+            ));
         }
     }
     site.start(a)?;
@@ -339,7 +350,10 @@ async fn old_copy(stage: &Stage, rng: &mut fastrand::Rng) -> Outcome {
     let (site, name) = (&stage.site, stage.site.name(node));
     let (data, copy) = (site.data(node), site.dir.join(format!("copy-{name}")));
     let fail = |error: io::Error| format!("copy the data of {name}: {error}");
-    stage.strike(Scenario::OldCopy, &format!("copy {name}, put the copy back later"));
+    stage.strike(
+        Scenario::OldCopy,
+        &format!("copy {name}, put the copy back later"),
+    );
     site.kill(&[node])?;
     empty(&copy).map_err(fail)?;
     copy_all(&data, &copy).map_err(fail)?;
@@ -386,7 +400,10 @@ async fn certificates(stage: &Stage, rng: &mut fastrand::Rng) -> Outcome {
         return Ok(());
     };
     let (site, name) = (&stage.site, stage.site.name(node));
-    stage.strike(Scenario::Certificates, &format!("the certificate of {name} expires"));
+    stage.strike(
+        Scenario::Certificates,
+        &format!("the certificate of {name} expires"),
+    );
     stop(stage, node).await?;
     site.let_expire(node)?;
     site.start(node)?;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep};
 
+use crate::cli::Verdict;
 use crate::cli::options::Connect;
 use crate::cli::verify::VerifyArgs;
-use crate::cli::Verdict;
 use crate::history::{Ending, Record, Wishes};
 use crate::model::{Level, NodeId, RegionId, RowKey};
 
@@ -42,18 +42,16 @@ pub(super) async fn heal(stage: &Stage) -> Result<(), String> {
     stage.site.start_all(READY_MAX).await
 }
 
-/// Waits until all replicas are equal; says how long that took.
-pub(super) async fn converge(stage: &Stage) -> Result<Duration, String> {
-    let begun = Instant::now();
-    equal(stage).await?;
-    let took = begun.elapsed();
+/// Waits until nothing will expire any more and all replicas are equal again.
+pub(super) async fn rest(stage: &Stage) -> Result<(), String> {
     sleep(stage.recorder.until_expired() + EXPIRY_GRACE).await;
     equal(stage).await?;
     stage.recorder.rest();
-    Ok(took)
+    Ok(())
 }
 
-async fn equal(stage: &Stage) -> Result<(), String> {
+/// Waits until all replicas are equal.
+pub(super) async fn equal(stage: &Stage) -> Result<(), String> {
     let place = stage.site.places.first();
     let args = VerifyArgs {
         connect: Connect {

@@ -217,9 +217,7 @@ impl ChaosArgs {
             let caller = Caller::new(Arc::clone(stage), number, chance.u64(..));
             callers.spawn(caller.run());
         }
-        stage
-            .recorder
-            .begin(REGIONS.into_iter().map(RegionId::of));
+        stage.recorder.begin(REGIONS.into_iter().map(RegionId::of));
         tokio::time::sleep(CALM).await;
         let mut acts = JoinSet::new();
         for scenario in mix.0.clone() {
@@ -267,13 +265,15 @@ impl ChaosArgs {
         }
         Ok(found)
     }
-
 }
 
 /// Heals everything and looks at what is left; says how long it took until all replicas were equal.
 async fn heal(stage: &Arc<Stage>) -> Result<Duration, String> {
+    let begun = Instant::now();
     finish::heal(stage).await?;
-    let took = finish::converge(stage).await?;
+    finish::equal(stage).await?;
+    let took = begun.elapsed();
+    finish::rest(stage).await?;
     finish::read_all(stage).await?;
     Ok(took)
 }

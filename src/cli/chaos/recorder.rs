@@ -105,7 +105,9 @@ impl Recorder {
     pub(super) fn begin(&self, regions: impl Iterator<Item = RegionId>) {
         let now = self.now();
         let mut inner = self.lock();
-        inner.regions.extend(regions.map(|region| (region, (now, 0))));
+        inner
+            .regions
+            .extend(regions.map(|region| (region, (now, 0))));
     }
 
     /// Clients end.

@@ -74,7 +74,8 @@ fn seconds(span: Duration) -> String {
 pub(super) fn table(out: &mut dyn Write, rows: &[Row]) -> Result<(), Failure> {
     let away = format!(">away s {}", REGIONS.join("/"));
     let headers = [
-        "scenario", ">ops", ">OK", ">denied", ">FAILED", ">UNKNOWN", "faults", &away, ">equal s", "verdict",
+        "scenario", ">ops", ">OK", ">denied", ">FAILED", ">UNKNOWN", "faults", &away, ">equal s",
+        "verdict",
     ];
     writeln!(out)?;
     let cells = rows.iter().map(|row| {

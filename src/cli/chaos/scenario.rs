@@ -68,19 +68,47 @@ impl Scenario {
             Self::Calm => ["calm", "-", "nothing goes wrong"],
             Self::Kill => ["kill", "P1", "kill -9 of a node, and its start"],
             Self::KillAll => ["kill-all", "P6", "kill -9 of all nodes at once"],
-            Self::Pause => ["pause", "P4", "SIGSTOP of a node for longer than every timeout"],
+            Self::Pause => [
+                "pause",
+                "P4",
+                "SIGSTOP of a node for longer than every timeout",
+            ],
             Self::Restart => ["restart", "P8", "clean restarts, one node after the other"],
-            Self::Cut => ["cut", "N6", "a region, or a pair of regions, cut off both ways"],
+            Self::Cut => [
+                "cut",
+                "N6",
+                "a region, or a pair of regions, cut off both ways",
+            ],
             Self::OneWay => ["one-way", "N7", "one region does not reach another"],
-            Self::Relay => ["relay", "N6", "first and last region cut off for the whole run"],
+            Self::Relay => [
+                "relay",
+                "N6",
+                "first and last region cut off for the whole run",
+            ],
             Self::Loss => ["loss", "N1", "a link loses up to a third of all datagrams"],
             Self::Slow => ["slow", "N9", "a link is slow, and thin as a thread"],
             Self::Clock => ["clock", "C2", "wall clocks jump, within max_offset"],
-            Self::DiskFull => ["disk-full", "D9", "a node's disk is full (a tmpfs: needs root)"],
-            Self::Swap => ["swap", "D12", "two nodes are started on each other's data: refused"],
+            Self::DiskFull => [
+                "disk-full",
+                "D9",
+                "a node's disk is full (a tmpfs: needs root)",
+            ],
+            Self::Swap => [
+                "swap",
+                "D12",
+                "two nodes are started on each other's data: refused",
+            ],
             Self::Wipe => ["wipe", "D13", "a node's data folder is emptied"],
-            Self::OldCopy => ["old-copy", "D14", "an old copy of a node's data is put back"],
-            Self::Certificates => ["certificates", "O12", "a certificate expires, and is replaced"],
+            Self::OldCopy => [
+                "old-copy",
+                "D14",
+                "an old copy of a node's data is put back",
+            ],
+            Self::Certificates => [
+                "certificates",
+                "O12",
+                "a certificate expires, and is replaced",
+            ],
         }
     }
 
@@ -129,7 +157,12 @@ pub enum Matrix {
     Long,
 }
 
-const SHORT: [&str; 4] = ["kill+cut+pause", "kill-all", "wipe+one-way", "clock+restart"];
+const SHORT: [&str; 4] = [
+    "kill+cut+pause",
+    "kill-all",
+    "wipe+one-way",
+    "clock+restart",
+];
 
 const LONG: [&str; 28] = [
     "calm",

@@ -295,7 +295,10 @@ impl Site {
                 return Err(format!("{} ended: {last}", self.name(node)));
             }
             if until < Instant::now() {
-                return Err(format!("{} is not ready after {patience:?}", self.name(node)));
+                return Err(format!(
+                    "{} is not ready after {patience:?}",
+                    self.name(node)
+                ));
             }
             sleep(LOOK_EVERY).await;
         }
@@ -362,10 +365,8 @@ impl Site {
                 loss: Some(way.loss),
                 bandwidth_mbit: Some(way.mbit),
             };
-            let told = tokio::time::timeout(
-                Duration::from_secs(1),
-                client.change_link(a, b, change),
-            );
+            let told =
+                tokio::time::timeout(Duration::from_secs(1), client.change_link(a, b, change));
             match told.await {
                 Ok(told) => told.map_err(|error| error.to_string())?,
                 Err(_) => return Err("no answer".to_owned()),
@@ -381,7 +382,10 @@ impl Site {
         let told = client.set_clock_offset(offset_ms);
         let told = tokio::time::timeout(Duration::from_secs(1), told).await;
         if !matches!(told, Ok(Ok(()))) {
-            tracing::debug!(node = self.name(node), "a clock was not set: the node is away");
+            tracing::debug!(
+                node = self.name(node),
+                "a clock was not set: the node is away"
+            );
         }
     }
 

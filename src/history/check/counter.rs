@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Collection, Place, RowKey};
 use crate::history::place_of;
 use crate::history::{Action, Ending, Record};
+use crate::model::{Collection, Place, RowKey};
 
 use super::sights::{Sight, may_observe, observed};
 

@@ -98,8 +98,14 @@ mod tests {
             check_replaced(&records).is_ok()
         };
         assert!(!with(delete("a", 2, (3, 4)), read("a", 1, (5, 6))));
-        assert!(with(delete("a", 2, (3, 4)), read("a", 1, (4, 6))), "at once");
-        assert!(with(delete("a", 2, (2, 4)), read("a", 1, (5, 6))), "at once");
+        assert!(
+            with(delete("a", 2, (3, 4)), read("a", 1, (4, 6))),
+            "at once"
+        );
+        assert!(
+            with(delete("a", 2, (2, 4)), read("a", 1, (5, 6))),
+            "at once"
+        );
         let mut elsewhere = delete("a", 2, (3, 4));
         elsewhere.region = RegionId(2);
         assert!(with(elsewhere, read("a", 1, (5, 6))));

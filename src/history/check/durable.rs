@@ -6,28 +6,20 @@ use super::{Graves, Shown};
 
 /// No key may end with something older than an acknowledged write; and with nothing only if a later delete was
 /// stamped, acknowledged or not.
-pub(super) fn check(
-    records: &[Record],
-    shown: &Shown,
-    graves: &Graves<'_>,
-) -> Result<(), String> {
+pub(super) fn check(records: &[Record], shown: &Shown, graves: &Graves<'_>) -> Result<(), String> {
     for record in records {
         let Ending::Written(written) = &record.ending else {
             continue;
         };
         match shown.get(&record.key) {
-            Some(Some(seen)) => {
-                if written.is_newer_than(&seen.summary) {
-                    let left = version_words(&seen.summary);
-                    return Err(format!("{left} is older than {record}"));
-                }
+            Some(Some(seen)) if written.is_newer_than(&seen.summary) => {
+                let left = version_words(&seen.summary);
+                return Err(format!("{left} is older than {record}"));
             }
-            Some(None) => {
-                if !graves.explain(&record.key, written, u64::MAX) {
-                    return Err(format!("nothing is left of {record}"));
-                }
+            Some(None) if !graves.explain(&record.key, written, u64::MAX) => {
+                return Err(format!("nothing is left of {record}"));
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
     Ok(())

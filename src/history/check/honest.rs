@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::RowKey;
 use crate::history::{Action, Ending, Record, Seen, key_words, version_words};
+use crate::model::RowKey;
 
 use super::Shown;
 

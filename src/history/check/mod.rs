@@ -90,7 +90,11 @@ pub fn judge(history: &History) -> Result<(), Violation> {
     let records = history.records();
     let found = |(check, words): (&'static str, String)| Violation {
         check,
-        at: records.iter().filter_map(|record| record.ended).max().unwrap_or(0),
+        at: records
+            .iter()
+            .filter_map(|record| record.ended)
+            .max()
+            .unwrap_or(0),
         words,
     };
     let rest = history.rest();
@@ -101,7 +105,10 @@ pub fn judge(history: &History) -> Result<(), Violation> {
     let rest = Rest {
         shown: &shown(&finals),
         graves: Graves::of(records, slack),
-        views: finals.iter().filter_map(|record| Sight::of_final(record)).collect(),
+        views: finals
+            .iter()
+            .filter_map(|record| Sight::of_final(record))
+            .collect(),
         slack,
     };
     check(records, rest).map_err(found)

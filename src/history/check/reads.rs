@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Level, RegionId, RowKey, Summary};
 use crate::history::{Ending, Record, version_words};
+use crate::model::{Level, RegionId, RowKey, Summary};
 
 use super::Graves;
 use super::graves::is_behind;

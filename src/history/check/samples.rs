@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
+use crate::history::{self, Action, Ending, Record, Seen, Wishes, value_of};
 use crate::model::{
     Actor, Dot, Incarnation, KeyspaceId, Level, NodeId, PartitionId, RegionId, Row, RowKey, Stamp,
     Summary, Timestamp, Version,
 };
-use crate::history::{self, Action, Ending, Record, Seen, Wishes, value_of};
 
 pub(crate) fn key(name: &'static str) -> RowKey {
     RowKey::plain(KeyspaceId(1), Bytes::from_static(name.as_bytes()))

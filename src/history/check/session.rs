@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Level, RowKey, Summary};
 use crate::history::{Action, Ending, Record, version_words};
+use crate::model::{Level, RowKey, Summary};
 
 use super::Graves;
 use super::graves::is_behind;
@@ -81,11 +81,7 @@ fn raise(floors: &mut Floors, key: &RowKey, summary: &Summary) {
     }
 }
 
-fn check_read(
-    record: &Record,
-    floor: Option<&Summary>,
-    graves: &Graves<'_>,
-) -> Result<(), String> {
+fn check_read(record: &Record, floor: Option<&Summary>, graves: &Graves<'_>) -> Result<(), String> {
     let Some(floor) = floor else {
         return Ok(());
     };

@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-use crate::model::{Level, RegionId, RowKey};
 use crate::history::{Action, Ending, Record};
+use crate::model::{Level, RegionId, RowKey};
 
 /// Whose quorum a view has asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -14,9 +14,7 @@ mod unique;
 use std::collections::BTreeMap;
 
 use crate::model::Ticket;
-use crate::model::{
-    Effect, PartitionId, PartitionState, Position, Reach, RegionId, Row, RowKey,
-};
+use crate::model::{Effect, PartitionId, PartitionState, Position, Reach, RegionId, Row, RowKey};
 use crate::protocol::{Message, View};
 
 use super::cluster::{Cluster, NodeIndex};
