@@ -105,7 +105,8 @@ async fn kill_all(stage: &Stage, rng: &mut fastrand::Rng) -> Outcome {
     }
     stage.say("all are ready again");
     drop(claim);
-    stage.wait(span(rng, 1_000..=2_000)).await;
+    // At times so long that the lives that are over can be retired.
+    stage.wait(span(rng, 1_000..=6_000)).await;
     Ok(())
 }
 
