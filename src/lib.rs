@@ -4,6 +4,7 @@ pub mod bench;
 pub mod cli;
 pub mod coding;
 pub mod digest;
+pub mod history;
 pub mod hlc;
 #[cfg(test)]
 mod hostile;

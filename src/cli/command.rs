@@ -10,6 +10,7 @@ use crate::net::PeerName;
 
 use super::bench::BenchArgs;
 use super::cert::{CertCommandError, cert_init, cert_node, now};
+use super::chaos::ChaosArgs;
 use super::conflicts::ConflictsArgs;
 use super::counter::CounterArgs;
 use super::dev::{DevArgs, DevError};
@@ -53,6 +54,7 @@ pub enum Command {
     Export(ExportArgs),
     Bench(BenchArgs),
     Sim(SimArgs),
+    Chaos(ChaosArgs),
     /// Make the certificates of a cluster and its nodes
     #[command(subcommand)]
     Cert(CertCommand),
@@ -173,6 +175,7 @@ impl Command {
             Self::Import(args) => return client(args.run(out)),
             Self::Export(args) => return client(args.run(out)),
             Self::Bench(args) => return client(args.run(out)),
+            Self::Chaos(args) => return client(args.run(out)),
             Self::Sim(args) => {
                 let start = tokio::time::Instant::now();
                 let verdict = args.run(&|| start.elapsed(), out);

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cert;
+mod chaos;
 pub mod client;
 mod cluster;
 mod command;
@@ -31,6 +32,7 @@ mod wait;
 
 pub use bench::{BenchArgs, Spread};
 pub use cert::{CertCommandError, cert_init, cert_node};
+pub use chaos::{ChaosArgs, Matrix, Mix};
 pub use cluster::ClusterError;
 pub use command::{CertCommand, CertNodeArgs, Command, CommandError, TopologyCommand};
 pub use conflicts::ConflictsArgs;

@@ -9,9 +9,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::model::Duration;
 use crate::net::{Identity, IdentityError};
-use crate::node::Handle;
+use crate::node::{Clock, Handle};
+use crate::server::LinkControl;
 
 use super::cluster::{ClusterError, Start, start, wan};
+use super::links::Links;
 use super::topology::{TopologyFileError, load};
 
 /// How often readiness is looked at while starting.
@@ -39,12 +41,22 @@ pub struct ServeArgs {
     /// The folder with ca.pem, ID.pem and ID.key
     #[arg(long, value_name = "DIR")]
     pub certs: PathBuf,
-    /// Shape what this node sends to other regions by the file's links, as if they were far away
+    /// Shape what this node sends to other regions by the file's links, as if they were far away; they can be changed
+    /// with `sterna link`, and only for what this node sends
     #[arg(long)]
     pub emulate_links: bool,
     /// Seed of the emulated links' chance
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Put this process's wall clock off by so many milliseconds, for tests of a development cluster
+    #[arg(
+        long,
+        requires = "emulate_links",
+        allow_hyphen_values = true,
+        value_name = "MS",
+        hide = true
+    )]
+    pub dev_clock_offset: Option<i32>,
 }
 
 /// Why the node did not start.
@@ -91,6 +103,9 @@ impl ServeArgs {
         };
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        if let Some(millis) = self.dev_clock_offset {
+            Clock::set_wall_offset(i64::from(millis) * 1_000);
+        }
         let wan = self.emulate_links.then(|| wan(&topology, self.seed));
         let config = Start {
             topology: &topology,
@@ -98,7 +113,10 @@ impl ServeArgs {
             data: self.data.clone(),
             identity: Identity::load(&self.certs, &self.node)?,
             wan: wan.as_ref(),
-            links: None,
+            links: wan.as_ref().map(|wan| {
+                let links = Links::new(Arc::clone(&topology), wan.clone());
+                Arc::new(links) as Arc<dyn LinkControl>
+            }),
         };
         let running = start(config).await?;
         writeln!(out, "{} serves http://{}", self.node, node.1)?;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -22,7 +23,8 @@ const PROGRESS_EVERY: u64 = 100;
 #[command(after_help = "\
 Examples:
   sterna sim --seeds 100
-  sterna sim --seed 7 --trace     one run again, with its events")]
+  sterna sim --seed 7 --trace     one run again, with its events
+  sterna sim --seed 7 --history history.jsonl && sterna chaos --check history.jsonl")]
 pub struct SimArgs {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
@@ -36,6 +38,9 @@ pub struct SimArgs {
     /// Print the events of each run (the last 200000 lines).
     #[arg(long)]
     pub trace: bool,
+    /// Write the history of the first seed to a file, one JSON event a line (docs/history.md).
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +58,7 @@ impl SimArgs {
     /// Runs the command. `elapsed` says how much time has passed since some fixed start.
     ///
     /// # Errors
-    /// `out` cannot be written to.
+    /// `out` or the history cannot be written to.
     pub fn run(
         &self,
         elapsed: &(dyn Fn() -> Duration + Sync),
@@ -64,7 +69,7 @@ impl SimArgs {
         let trace_lines = if self.trace { TRACE_LINES_MAX } else { 0 };
         let mut sum = Sum::default();
         std::thread::scope(|scope| {
-            let (sender, receiver) = sync_channel::<Report>(self.jobs.get());
+            let (sender, receiver) = sync_channel::<io::Result<Report>>(self.jobs.get());
             for _ in 0..self.jobs.get() {
                 let (sender, next) = (sender.clone(), &next);
                 scope.spawn(move || {
@@ -78,8 +83,12 @@ impl SimArgs {
                             bug: None,
                             trace_lines,
                         };
+                        let report = match self.history.as_ref().filter(|_| place == 0) {
+                            Some(file) => recorded(&options, file),
+                            None => Ok(sim::run(&options)),
+                        };
                         // Nobody listens any more: the output is gone.
-                        if sender.send(sim::run(&options)).is_err() {
+                        if sender.send(report).is_err() {
                             break;
                         }
                     }
@@ -87,6 +96,7 @@ impl SimArgs {
             }
             drop(sender);
             for report in receiver {
+                let report = report?;
                 write_report(out, &report)?;
                 sum.add(&report);
                 if sum.seeds % PROGRESS_EVERY == 0 && sum.seeds < self.seeds {
@@ -107,6 +117,13 @@ impl SimArgs {
             Verdict::Bad
         })
     }
+}
+
+/// Runs a seed and writes its history.
+fn recorded(options: &Options, file: &Path) -> io::Result<Report> {
+    let (report, lines) = sim::run_with_history(options);
+    std::fs::write(file, lines.join("\n") + "\n")?;
+    Ok(report)
 }
 
 impl Sum {

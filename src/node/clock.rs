@@ -1,9 +1,13 @@
 //! The one place where a node reads its clocks.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::{Time, Wall};
 use crate::protocol::Now;
+
+/// So many microseconds are added to the wall clock. A process has one wall clock, and so has its offset.
+static OFFSET_MICROS: AtomicI64 = AtomicI64::new(0);
 
 /// Both clocks of a node.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +40,11 @@ impl Clock {
         Time(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
+    /// Puts the wall clock of this process off by so many microseconds. For development clusters only: it is a fault.
+    pub fn set_wall_offset(micros: i64) {
+        OFFSET_MICROS.store(micros, Ordering::Relaxed);
+    }
+
     /// The wall clock.
     #[expect(
         clippy::disallowed_methods,
@@ -45,7 +54,8 @@ impl Clock {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        Wall(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+        let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        Wall(micros.saturating_add_signed(OFFSET_MICROS.load(Ordering::Relaxed)))
     }
 
     /// When a deadline of the machine is, on tokio's clock.

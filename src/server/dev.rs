@@ -1,8 +1,10 @@
-//! The links of a development cluster over HTTP. On any other cluster these routes do not exist.
+//! The links and clocks of a development cluster over HTTP. On any other cluster these routes do not exist.
 
 use axum::body::Body;
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::node::Clock;
 
 use super::body::BodyLimit;
 use super::json::json;
@@ -55,6 +57,32 @@ pub(super) async fn change<N: Node>(
         return Err(no_link(NoLink));
     }
     Ok(json(&Links { links }))
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClockChange {
+    offset_ms: i32,
+}
+
+/// Puts the wall clock of this process off.
+pub(super) async fn clock<N: Node>(shared: &Shared<N>, body: Body) -> Result<Response, Problem> {
+    control(shared)?;
+    let limit = BodyLimit {
+        bytes_max: BODY_BYTES_MAX,
+        what: "clock change",
+    };
+    limit.declared(&body)?;
+    let change: ClockChange =
+        serde_json::from_slice(&limit.read(body).await?).map_err(|error| {
+            Problem::new(
+                Code::BadBody,
+                format!("the body is no clock change: {error}"),
+            )
+        })?;
+    Clock::set_wall_offset(i64::from(change.offset_ms) * 1_000);
+    tracing::warn!(offset_ms = change.offset_ms, "the wall clock was put off");
+    Ok(json(&change))
 }
 
 fn control<N>(shared: &Shared<N>) -> Result<&dyn LinkControl, Problem> {

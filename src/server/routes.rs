@@ -70,6 +70,8 @@ pub(super) enum Endpoint {
     Links,
     /// [`dev::change`].
     ChangeLink,
+    /// [`dev::clock`].
+    Clock,
 }
 
 /// A line of the table.
@@ -98,7 +100,7 @@ const MAP: &str = "/v1/map/{keyspace}/{key}";
 const CHILDREN: &str = "/v1/digests/{keyspace}/{partition}/{level}/{index}";
 
 /// All routes.
-pub(super) const ROUTES: [Route; 31] = [
+pub(super) const ROUTES: [Route; 32] = [
     route(Verb::Get, KEY, Endpoint::Key),
     route(Verb::Head, KEY, Endpoint::Key),
     route(Verb::Put, KEY, Endpoint::Key),
@@ -130,6 +132,7 @@ pub(super) const ROUTES: [Route; 31] = [
     route(Verb::Get, "/openapi.json", Endpoint::OpenApi),
     route(Verb::Get, "/v1/dev/links", Endpoint::Links),
     route(Verb::Post, "/v1/dev/links/{a}/{b}", Endpoint::ChangeLink),
+    route(Verb::Post, "/v1/dev/clock", Endpoint::Clock),
 ];
 
 impl Verb {
@@ -199,7 +202,8 @@ impl Endpoint {
             | Self::Metrics
             | Self::OpenApi
             | Self::Links
-            | Self::ChangeLink => false,
+            | Self::ChangeLink
+            | Self::Clock => false,
         }
     }
 
@@ -251,6 +255,7 @@ impl Endpoint {
             Self::OpenApi => Ok(json_bytes(Bytes::from_static(OPENAPI.as_bytes()))),
             Self::Links => dev::links(shared),
             Self::ChangeLink => dev::change(shared, tail(uri)?, body).await,
+            Self::Clock => dev::clock(shared, body).await,
         }
     }
 }

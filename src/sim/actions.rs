@@ -7,25 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::model::{
-    Collection, Condition, Context, FieldValue, OpId, Place, Row, RowKey, Selection, Wall, Write,
-    WriteOp, counter, fields, members,
+    Collection, Condition, Context, FieldValue, OpId, Row, RowKey, Selection, Wall, Write, WriteOp,
+    counter, fields, members,
 };
 use crate::protocol::{Operation, Outcome, Written};
 
-use super::history::{Action, Ending, FieldSeen, Record, seen, token_of, value_of};
+use super::history::{
+    Action, Ending, FieldSeen, Record, name_of, number_of, seen, token_of, value_of,
+};
 
 /// A page is large enough for any collection of these small worlds.
 const PAGE_ROWS: u32 = 10_000;
 const PAGE_BYTES: u32 = 1 << 24;
-
-/// The name of a member or field.
-pub(crate) fn name_of(number: u8) -> Bytes {
-    Bytes::from(vec![b'm', number])
-}
-
-fn number_of(name: &Bytes) -> Option<u8> {
-    name.get(1).copied()
-}
 
 fn names(numbers: &[u8]) -> Vec<Bytes> {
     numbers.iter().copied().map(name_of).collect()
@@ -223,9 +216,4 @@ pub(crate) fn at_rest(
         return read_ending(plain.map(|(_, row)| row), now);
     }
     selected_ending(action, &rows, now)
-}
-
-/// The field's counter.
-pub(crate) fn place_of(field: u8) -> Place {
-    Place::Field(name_of(field))
 }

@@ -1,11 +1,10 @@
 //! What clients choose to do, by chance.
 
-use crate::model::{Collection, Level, Place, RowKey};
+use crate::model::{Collection, Place, RowKey};
 use crate::placement::MergePolicy;
 
-use super::actions::place_of;
 use super::clock::EPOCH_MICROS;
-use super::history::{Action, Ending, Record, Wishes};
+use super::history::{Action, Ending, Wishes, place_of};
 use super::world::World;
 
 /// Members of a set, and fields of a map.
@@ -234,9 +233,4 @@ impl World {
 /// Whether counters and maps of this key may be reset.
 pub(crate) fn is_reset_allowed(key: &RowKey) -> bool {
     key.key.last().is_some_and(|last| last % 2 == 0)
-}
-
-/// Whether a record speaks for all regions.
-pub(crate) fn is_everywhere(record: &Record) -> bool {
-    matches!(record.level, Level::EachQuorum | Level::All)
 }

@@ -4,8 +4,8 @@
 
 use crate::model::Wall;
 
-/// Where true time starts: microseconds since 1970.
-pub(crate) const EPOCH_MICROS: u64 = 1_750_000_000_000_000;
+/// Where true time starts.
+pub(crate) use crate::history::EPOCH_MICROS;
 
 /// A wall clock.
 #[derive(Clone, Debug, Default)]

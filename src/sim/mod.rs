@@ -15,7 +15,8 @@ mod connections;
 mod disk;
 mod drive;
 mod faults;
-mod history;
+#[cfg(test)]
+mod histories;
 mod kinds;
 mod looks;
 mod messages;
@@ -30,8 +31,9 @@ mod trace;
 pub mod wan;
 mod world;
 
+use crate::history;
+
 pub use bugs::Bug;
-pub use check::Violation;
-pub use history::{Action, Ending, FieldSeen, History, Record, Seen, Wishes};
+pub use history::Violation;
 pub use kinds::{Kind, Tally};
-pub use run::{Options, Outcomes, Report, run};
+pub use run::{Options, Outcomes, Report, run, run_with_history};

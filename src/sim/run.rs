@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::model::{Collection, PartitionId, Place, Position, RegionId, Row, RowKey, Wall};
 
+use crate::placement::Topology;
+
 use super::Bug;
 use super::actions;
-use super::check::{self, Dump, Sight, Violation};
+use super::check::{self, Dump};
 use super::clients::Task;
 use super::clock::EPOCH_MICROS;
-use super::history::{Action, Ending};
+use super::history::check::{Graves, Rest, Shown, Sight};
+use super::history::{self, Action, Ending, History, Violation};
 use super::kinds::{Kind, Tally};
 use super::world::World;
 
@@ -86,6 +89,16 @@ pub struct Report {
 
 /// Runs a seed.
 pub fn run(options: &Options) -> Report {
+    play(options).0
+}
+
+/// Runs a seed; gives its history's lines, too.
+pub fn run_with_history(options: &Options) -> (Report, Vec<String>) {
+    let (report, history, topology) = play(options);
+    (report, history.to_lines(&topology))
+}
+
+fn play(options: &Options) -> (Report, History, Topology) {
     let mut world = World::new(options.seed, options.bug, options.trace_lines);
     let mut rest_micros = 0;
     act(&mut world);
@@ -99,17 +112,20 @@ pub fn run(options: &Options) -> Report {
         rest_micros = world.now - healed;
         finish(&mut world);
     }
-    Report {
+    let history = std::mem::take(&mut world.history);
+    let topology = world.cluster.topology.clone();
+    let report = Report {
         seed: options.seed,
         hash: world.trace.hash(),
         virtual_micros: world.now,
         rest_micros,
-        outcomes: outcomes(&world),
+        outcomes: outcomes(&history),
         counters: counters(&world),
         violation: world.violation.take(),
         tally: std::mem::take(&mut world.tally),
         lines: world.trace.into_lines(),
-    }
+    };
+    (report, history, topology)
 }
 
 /// The cluster starts, clients come, and things go wrong.
@@ -200,6 +216,9 @@ fn finish(world: &mut World) {
         return world.fail(check, words);
     }
     let since = world.now;
+    world.history.set_rest(since);
+    let slack = slack(world);
+    world.history.set_slack(slack);
     let first = world.clients.len();
     world.add_clients(false, 1);
     for client in world.clients.iter_mut().skip(first) {
@@ -248,13 +267,23 @@ fn check_rest(world: &World) -> Result<(), (&'static str, String)> {
 fn check_history(world: &World, dumps: &[Dump]) -> Result<(), (&'static str, String)> {
     let state = state(dumps);
     let tombstones = world.checks.tombstones();
-    let rest = check::Rest {
-        state: &state,
-        tombstones: &tombstones,
+    let rest = Rest {
+        shown: &shown(world, &state),
+        graves: Graves::Told(&tombstones),
         views: views(world, &state),
         slack: slack(world),
     };
-    check::history(world.history.records(), rest)
+    history::check::check(world.history.records(), rest)
+}
+
+/// What is left of every register that was asked for, or stands.
+fn shown(world: &World, state: &BTreeMap<RowKey, Row>) -> Shown {
+    let keys = world.history.records().iter().map(|record| &record.key);
+    let mut shown: Shown = keys.map(|key| (key.clone(), None)).collect();
+    let registers = state.iter();
+    let registers = registers.filter(|(_, row)| matches!(row, Row::Register(_)));
+    shown.extend(registers.map(|(key, row)| (key.clone(), Some(history::seen(row)))));
+    shown
 }
 
 /// What the replicas show of every key.
@@ -347,9 +376,9 @@ fn state(dumps: &[Dump]) -> BTreeMap<RowKey, Row> {
     dumps.iter().flat_map(|dump| dump.rows.clone()).collect()
 }
 
-fn outcomes(world: &World) -> Outcomes {
+fn outcomes(history: &History) -> Outcomes {
     let mut outcomes = Outcomes::default();
-    for record in world.history.records() {
+    for record in history.records() {
         match record.ending {
             Ending::Failed | Ending::NotYet => outcomes.failed += 1,
             Ending::Unknown | Ending::Pending => outcomes.unknown += 1,

@@ -11,12 +11,13 @@ use fastrand::Rng;
 use crate::model::{Answer, NodeId, Query, Ticket};
 use crate::protocol::{Input, Request};
 
-use super::check::{Checks, Violation};
+use super::check::Checks;
 use super::clients::Client;
 use super::cluster::{Cluster, NodeIndex};
 use super::disk::{Disk, Setup};
 use super::faults::Nemesis;
 use super::history::History;
+use super::history::Violation;
 use super::kinds::Tally;
 use super::looks::LOOK_EVERY;
 use super::network::{Network, Parcel};

@@ -275,6 +275,13 @@ impl Client {
         self.checked(reply).map(|_| ())
     }
 
+    /// Puts the wall clock of a node of a development cluster off by so many milliseconds.
+    pub async fn set_clock_offset(&self, offset_ms: i32) -> Result<(), Error> {
+        let body = self.json(&serde_json::json!({ "offset_ms": offset_ms }))?;
+        let reply = self.send(Method::POST, "/v1/dev/clock", body).await?;
+        self.checked(reply).map(|_| ())
+    }
+
     async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let reply = self.send(Method::GET, path, Bytes::new()).await?;
         self.parsed(&self.checked(reply)?.body)

@@ -194,6 +194,7 @@ pub(crate) async fn run(fake: &Fake, words: &str) -> Result<String, Failure> {
         | Command::Export(_)
         | Command::Bench(_)
         | Command::Sim(_)
+        | Command::Chaos(_)
         | Command::Cert(_)
         | Command::Topology(_) => return Err(Failure::usage("not a command of the fake")),
     };

@@ -1,37 +1,9 @@
-//! What is deleted stays deleted, and tombstones go in the end (P6).
-
-use std::collections::BTreeMap;
+//! Tombstones go in the end (P6).
 
 use crate::model::{Once, Part, Row, RowKey};
-use crate::sim::history::{Ending, Record, key_words, row_words};
+use crate::sim::history::{key_words, row_words};
 
 use super::{Dump, incomplete};
-
-/// A key whose greatest acknowledged write is a delete holds nothing, or something stamped later.
-pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result<(), String> {
-    let mut last: BTreeMap<&RowKey, &Record> = BTreeMap::new();
-    for record in records {
-        if let (Ending::Written(new), Some(old)) = (&record.ending, last.get(&record.key))
-            && let Ending::Written(old) = &old.ending
-            && !new.is_newer_than(old)
-        {
-            continue;
-        }
-        if let Ending::Written(_) = record.ending {
-            last.insert(&record.key, record);
-        }
-    }
-    for (key, record) in last {
-        if let (Ending::Written(delete), Some(row)) = (&record.ending, state.get(key))
-            && delete.is_tombstone
-            && !row.is_tombstone()
-            && !row.summary().is_newer_than(delete)
-        {
-            return Err(format!("{} came back after {record}", row_words(Some(row))));
-        }
-    }
-    Ok(())
-}
 
 /// No replica keeps a tombstone when all replicas have been up for a while; but for shares of a counter in which an
 /// operation is whose time is not over.
@@ -66,17 +38,9 @@ fn has_operation(dump: &Dump, key: &RowKey) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{delete, key, partition, put, row};
+    use super::super::samples::{key, partition, row};
     use super::*;
     use crate::model::{Position, RegionId};
-
-    #[test]
-    fn a_value_that_comes_back_is_found() {
-        let records = [put("a", 1, (1, 2)), delete("a", 2, (3, 4))];
-        assert!(check(&records, &BTreeMap::new()).is_ok());
-        assert!(check(&records, &[(key("a"), row(1, Some(1)))].into()).is_err());
-        assert!(check(&records, &[(key("a"), row(3, Some(3)))].into()).is_ok());
-    }
 
     #[test]
     fn a_tombstone_that_stays_is_found() {

@@ -3,52 +3,28 @@
 //!
 //! They know the faces of machine and store, and nothing of how either works.
 
-mod answers;
 mod bounds;
-mod condition;
 mod converge;
-mod counter;
 mod deletes;
-mod durable;
-mod expiry;
-mod honest;
 mod prefix;
 mod quiet;
-mod reads;
-#[cfg(test)]
-mod samples;
-mod session;
-mod set;
-mod siblings;
-mod sights;
 mod stable;
 mod unique;
 
 use std::collections::BTreeMap;
 
 use crate::model::Ticket;
-use crate::model::{
-    Effect, PartitionId, PartitionState, Position, Reach, RegionId, Row, RowKey, Summary,
-};
+use crate::model::{Effect, PartitionId, PartitionState, Position, Reach, RegionId, Row, RowKey};
 use crate::protocol::{Message, View};
 
 use super::cluster::{Cluster, NodeIndex};
 use super::history::Record;
+#[cfg(test)]
+use super::history::check::samples;
+use super::history::check::{self, Tombstones};
 
 #[cfg(test)]
 pub(crate) use converge::is_same;
-pub(crate) use sights::Sight;
-
-/// What a checker found.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Violation {
-    /// Which checker.
-    pub check: &'static str,
-    /// When, in virtual microseconds.
-    pub at: u64,
-    /// What is wrong.
-    pub words: String,
-}
 
 /// What one replica holds of one partition.
 #[derive(Clone, PartialEq, Debug)]
@@ -191,47 +167,10 @@ impl Checks {
     }
 }
 
-/// The greatest tombstone ever stamped for each row: what explains that a row is gone.
-pub(crate) type Tombstones = BTreeMap<RowKey, Summary>;
-
 /// Checks replicas that have come to rest.
 pub(crate) fn at_rest(dumps: &[Dump]) -> Result<(), (&'static str, String)> {
     converge::check(dumps).map_err(|words| ("converge", words))?;
     deletes::check_collected(dumps).map_err(|words| ("deletes", words))
-}
-
-/// What a history is checked against.
-#[derive(Debug)]
-pub(crate) struct Rest<'a> {
-    /// What all replicas hold.
-    pub(crate) state: &'a BTreeMap<RowKey, Row>,
-    /// The greatest tombstones.
-    pub(crate) tombstones: &'a Tombstones,
-    /// What that shows to a reader, key by key.
-    pub(crate) views: Vec<Sight>,
-    /// How far clocks may have been off, in microseconds.
-    pub(crate) slack: u64,
-}
-
-/// Checks a history against what all replicas hold in the end.
-pub(crate) fn history(records: &[Record], rest: Rest<'_>) -> Result<(), (&'static str, String)> {
-    let Rest {
-        state,
-        tombstones,
-        mut views,
-        slack,
-    } = rest;
-    reads::check(records, tombstones).map_err(|words| ("reads", words))?;
-    honest::check(records, state).map_err(|words| ("honest", words))?;
-    durable::check(records, state, tombstones).map_err(|words| ("durable", words))?;
-    deletes::check(records, state).map_err(|words| ("deletes", words))?;
-    session::check(records, tombstones).map_err(|words| ("session", words))?;
-    expiry::check(records, slack).map_err(|words| ("expiry", words))?;
-    condition::check(records).map_err(|words| ("condition", words))?;
-    views.extend(records.iter().filter_map(Sight::of));
-    counter::check(records, &views).map_err(|words| ("counter", words))?;
-    set::check(records, &views, slack).map_err(|words| ("set", words))?;
-    siblings::check(records, &views, slack).map_err(|words| ("siblings", words))
 }
 
 /// Checks what clients saw after everything was healed.
@@ -241,7 +180,7 @@ pub(crate) fn after_rest(
     listings: &[(RegionId, Vec<(RowKey, Row)>)],
     expected: &BTreeMap<RegionId, BTreeMap<RowKey, Row>>,
 ) -> Result<(), (&'static str, String)> {
-    answers::check(records, since).map_err(|words| ("answers", words))?;
+    check::answers(records, since)?;
     converge::check_listings(listings, expected).map_err(|words| ("converge", words))
 }
 

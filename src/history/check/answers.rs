@@ -1,7 +1,7 @@
 //! When everything is healed, every request is answered, and well. (That a live node answers in time at all
 //! is watched by the clients.)
 
-use crate::sim::history::Record;
+use crate::history::Record;
 
 /// Every operation invoked from `since` on must have succeeded.
 pub(super) fn check(records: &[Record], since: u64) -> Result<(), String> {
@@ -17,7 +17,7 @@ pub(super) fn check(records: &[Record], since: u64) -> Result<(), String> {
 mod tests {
     use super::super::samples::{bad_put, read};
     use super::*;
-    use crate::sim::history::Ending;
+    use crate::history::Ending;
 
     #[test]
     fn failures_count_only_after_healing() {

@@ -2,24 +2,24 @@
 
 use bytes::Bytes;
 
+use crate::history::{self, Action, Ending, Record, Seen, Wishes, value_of};
 use crate::model::{
     Actor, Dot, Incarnation, KeyspaceId, Level, NodeId, PartitionId, RegionId, Row, RowKey, Stamp,
     Summary, Timestamp, Version,
 };
-use crate::sim::history::{Action, Ending, Record, Seen, Wishes, value_of};
 
-pub(super) fn key(name: &'static str) -> RowKey {
+pub(crate) fn key(name: &'static str) -> RowKey {
     RowKey::plain(KeyspaceId(1), Bytes::from_static(name.as_bytes()))
 }
 
-pub(super) fn partition() -> PartitionId {
+pub(crate) fn partition() -> PartitionId {
     PartitionId {
         keyspace: KeyspaceId(1),
         index: 0,
     }
 }
 
-pub(super) fn actor(node: u32) -> Actor {
+pub(crate) fn actor(node: u32) -> Actor {
     Actor {
         node: NodeId(node),
         incarnation: Incarnation(1),
@@ -27,12 +27,12 @@ pub(super) fn actor(node: u32) -> Actor {
 }
 
 /// The summary of the n-th write; its timestamp is n.
-pub(super) fn summary(n: u64, is_tombstone: bool) -> Summary {
+pub(crate) fn summary(n: u64, is_tombstone: bool) -> Summary {
     row(n, (!is_tombstone).then_some(n)).summary()
 }
 
 /// The row of the n-th write.
-pub(super) fn row(n: u64, token: Option<u64>) -> Row {
+pub(crate) fn row(n: u64, token: Option<u64>) -> Row {
     let stamp = Stamp {
         timestamp: Timestamp {
             micros: n,
@@ -43,8 +43,13 @@ pub(super) fn row(n: u64, token: Option<u64>) -> Row {
     Row::Register(Version::new(stamp, token.map(|token| value_of(token, 0))))
 }
 
+/// What a reader sees of the n-th write.
+pub(crate) fn seen(n: u64, token: Option<u64>) -> Seen {
+    history::seen(&row(n, token))
+}
+
 /// An operation of client 0 in region 1.
-pub(super) fn record(
+pub(crate) fn record(
     name: &'static str,
     action: Action,
     when: (u64, u64),
@@ -66,7 +71,7 @@ pub(super) fn record(
 }
 
 /// A put of token n, acknowledged as the n-th write.
-pub(super) fn put(name: &'static str, n: u64, when: (u64, u64)) -> Record {
+pub(crate) fn put(name: &'static str, n: u64, when: (u64, u64)) -> Record {
     record(
         name,
         Action::Put(n),
@@ -76,7 +81,7 @@ pub(super) fn put(name: &'static str, n: u64, when: (u64, u64)) -> Record {
 }
 
 /// A delete, acknowledged as the n-th write.
-pub(super) fn delete(name: &'static str, n: u64, when: (u64, u64)) -> Record {
+pub(crate) fn delete(name: &'static str, n: u64, when: (u64, u64)) -> Record {
     record(
         name,
         Action::Delete,
@@ -86,12 +91,12 @@ pub(super) fn delete(name: &'static str, n: u64, when: (u64, u64)) -> Record {
 }
 
 /// A put of token n that ended in some other way.
-pub(super) fn bad_put(name: &'static str, n: u64, when: (u64, u64), ending: Ending) -> Record {
+pub(crate) fn bad_put(name: &'static str, n: u64, when: (u64, u64), ending: Ending) -> Record {
     record(name, Action::Put(n), when, ending)
 }
 
 /// A read of the n-th write, which was a put of token n.
-pub(super) fn read(name: &'static str, n: u64, when: (u64, u64)) -> Record {
+pub(crate) fn read(name: &'static str, n: u64, when: (u64, u64)) -> Record {
     let seen = Seen {
         summary: summary(n, false),
         token: Some(n),
@@ -100,6 +105,6 @@ pub(super) fn read(name: &'static str, n: u64, when: (u64, u64)) -> Record {
 }
 
 /// A read of nothing.
-pub(super) fn read_nothing(name: &'static str, when: (u64, u64)) -> Record {
+pub(crate) fn read_nothing(name: &'static str, when: (u64, u64)) -> Record {
     record(name, Action::Get, when, Ending::Read(None))
 }

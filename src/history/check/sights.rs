@@ -5,9 +5,8 @@
 
 use std::fmt;
 
+use crate::history::{Action, Ending, Record};
 use crate::model::{Level, RegionId, RowKey};
-use crate::sim::choices::is_everywhere;
-use crate::sim::history::{Action, Ending, Record};
 
 /// Whose quorum a view has asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +55,16 @@ impl Sight {
         })
     }
 
+    /// What a read at rest has seen: it stands for all replicas.
+    pub(super) fn of_final(record: &Record) -> Option<Self> {
+        if record.is_write() || !record.is_ok() {
+            return None;
+        }
+        let (key, action) = (record.key.clone(), record.action.clone());
+        let ending = record.ending.clone();
+        Some(Self::at_rest(key, action, record.ended?, ending))
+    }
+
     /// What all replicas show at rest.
     pub(crate) fn at_rest(key: RowKey, action: Action, now: u64, ending: Ending) -> Self {
         Self {
@@ -78,7 +87,7 @@ impl Sight {
         write.has_ended_by(self.invoked)
             && match self.scope {
                 Scope::None => false,
-                Scope::Region(region) => write.region == region || is_everywhere(write),
+                Scope::Region(region) => write.region == region || write.is_everywhere(),
                 Scope::All => true,
             }
     }
@@ -91,7 +100,7 @@ impl Sight {
 
 impl fmt::Display for Sight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = crate::sim::history::key_words(&self.key);
+        let key = crate::history::key_words(&self.key);
         match self.from {
             Some(id) => write!(f, "read {id} of {key} saw {:?}", self.ending),
             None => write!(f, "at rest {key} is {:?}", self.ending),
@@ -101,7 +110,7 @@ impl fmt::Display for Sight {
 
 /// Whether a removal has certainly observed a write before it: both spoke with a quorum of one region.
 pub(super) fn observed(removal: &Record, write: &Record) -> bool {
-    let is_near = write.region == removal.region || is_everywhere(write);
+    let is_near = write.region == removal.region || write.is_everywhere();
     is_near && write.has_ended_by(removal.invoked) && removal.is_ok() && removal.is_regional()
 }
 

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::history::{Action, Ending, Record};
 use crate::model::RowKey;
-use crate::sim::history::{Action, Ending, Record};
 
 use super::sights::{Sight, may_observe, observed};
 

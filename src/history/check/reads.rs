@@ -5,22 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::history::{Ending, Record, version_words};
 use crate::model::{Level, RegionId, RowKey, Summary};
-use crate::sim::history::{Ending, Record, version_words};
 
-use super::Tombstones;
+use super::Graves;
+use super::graves::is_behind;
 
 /// A region's knowledge of a key: from this time on, reads show at least this version.
 type Floors = Vec<(u64, Summary)>;
 
 /// Checks every quorum read.
-pub(super) fn check(records: &[Record], tombstones: &Tombstones) -> Result<(), String> {
+pub(super) fn check(records: &[Record], graves: &Graves<'_>) -> Result<(), String> {
     let regions: BTreeSet<RegionId> = records.iter().map(|record| record.region).collect();
     let floors = floors(records, &regions);
     for record in records {
-        let Ending::Read(read) = &record.ending else {
+        if !matches!(record.ending, Ending::Read(_)) {
             continue;
-        };
+        }
         let asked: Vec<RegionId> = match record.level {
             Level::One | Level::UnsafeOne => continue,
             // Perhaps another region was asked.
@@ -32,16 +33,7 @@ pub(super) fn check(records: &[Record], tombstones: &Tombstones) -> Result<(), S
             let Some(floor) = floor_at(&floors, (&record.key, region), record.invoked) else {
                 continue;
             };
-            let is_behind = match read {
-                Some(seen) => floor.is_newer_than(&seen.summary),
-                // A tombstone may have been collected, also one of a delete that was never answered, or of a
-                // version that expired.
-                None => {
-                    let grave = tombstones.get(&record.key);
-                    !floor.is_tombstone && grave.is_none_or(|grave| floor.is_newer_than(grave))
-                }
-            };
-            if is_behind {
+            if is_behind(record, &floor, graves) {
                 let floor = version_words(&floor);
                 return Err(format!(
                     "{record} is behind {floor} of region {:08x}",
@@ -116,11 +108,12 @@ fn floor_at(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Tombstones;
     use super::super::samples::{delete, key, put, read, read_nothing, summary};
     use super::*;
 
     fn check(records: &[Record]) -> Result<(), String> {
-        super::check(records, &Tombstones::new())
+        super::check(records, &Graves::Told(&Tombstones::new()))
     }
 
     #[test]
@@ -155,7 +148,7 @@ mod tests {
         let records = [put("a", 1, (1, 2)), read_nothing("a", (3, 4))];
         assert!(check(&records).is_err());
         let stamped = [(key("a"), summary(2, true))].into();
-        assert!(super::check(&records, &stamped).is_ok());
+        assert!(super::check(&records, &Graves::Told(&stamped)).is_ok());
     }
 
     #[test]

@@ -3,21 +3,22 @@
 
 use std::collections::BTreeMap;
 
+use crate::history::{Action, Ending, Record, version_words};
 use crate::model::{Level, RowKey, Summary};
-use crate::sim::history::{Action, Ending, Record, Seen, version_words};
 
-use super::Tombstones;
+use super::Graves;
+use super::graves::is_behind;
 
 /// The least version of each key that a client must see.
 type Floors = BTreeMap<RowKey, Summary>;
 
 /// Checks every read of a register with a session, or with a limit to its age.
-pub(super) fn check(records: &[Record], tombstones: &Tombstones) -> Result<(), String> {
-    check_sessions(records, tombstones)?;
-    check_fresh(records, tombstones)
+pub(super) fn check(records: &[Record], graves: &Graves<'_>) -> Result<(), String> {
+    check_sessions(records, graves)?;
+    check_fresh(records, graves)
 }
 
-fn check_sessions(records: &[Record], tombstones: &Tombstones) -> Result<(), String> {
+fn check_sessions(records: &[Record], graves: &Graves<'_>) -> Result<(), String> {
     let mut clients: BTreeMap<usize, Floors> = BTreeMap::new();
     // What the writer of a token had seen.
     let mut seen_by_writer: BTreeMap<u64, Floors> = BTreeMap::new();
@@ -35,7 +36,7 @@ fn check_sessions(records: &[Record], tombstones: &Tombstones) -> Result<(), Str
             Ending::Written(summary) => raise(floors, &record.key, summary),
             Ending::Read(read) => {
                 let floor = floors.get(&record.key);
-                check_read(record, read.as_ref(), floor, tombstones)?;
+                check_read(record, floor, graves)?;
                 if let Some(seen) = read {
                     raise(floors, &record.key, &seen.summary);
                     let writer = seen.token.and_then(|token| seen_by_writer.get(&token));
@@ -58,9 +59,9 @@ fn check_sessions(records: &[Record], tombstones: &Tombstones) -> Result<(), Str
     Ok(())
 }
 
-fn check_fresh(records: &[Record], tombstones: &Tombstones) -> Result<(), String> {
+fn check_fresh(records: &[Record], graves: &Graves<'_>) -> Result<(), String> {
     for record in records {
-        let (Some(limit), Ending::Read(read)) = (record.wishes.fresh_as_of, &record.ending) else {
+        let (Some(limit), Ending::Read(_)) = (record.wishes.fresh_as_of, &record.ending) else {
             continue;
         };
         let written = records.iter().filter(|write| write.key == record.key);
@@ -68,7 +69,7 @@ fn check_fresh(records: &[Record], tombstones: &Tombstones) -> Result<(), String
         let stamps = written.filter_map(|write| write.ending.written());
         let stamps = stamps.filter(|summary| summary.timestamp.micros <= limit);
         let floor = stamps.max_by_key(|summary| summary.stamp());
-        check_read(record, read.as_ref(), floor, tombstones)?;
+        check_read(record, floor, graves)?;
     }
     Ok(())
 }
@@ -80,23 +81,11 @@ fn raise(floors: &mut Floors, key: &RowKey, summary: &Summary) {
     }
 }
 
-fn check_read(
-    record: &Record,
-    read: Option<&Seen>,
-    floor: Option<&Summary>,
-    tombstones: &Tombstones,
-) -> Result<(), String> {
+fn check_read(record: &Record, floor: Option<&Summary>, graves: &Graves<'_>) -> Result<(), String> {
     let Some(floor) = floor else {
         return Ok(());
     };
-    let is_behind = match read {
-        Some(seen) => floor.is_newer_than(&seen.summary),
-        None => {
-            let grave = tombstones.get(&record.key);
-            !floor.is_tombstone && grave.is_none_or(|grave| floor.is_newer_than(grave))
-        }
-    };
-    if is_behind {
+    if is_behind(record, floor, graves) {
         return Err(format!("{record} is behind {}", version_words(floor)));
     }
     Ok(())
@@ -104,6 +93,7 @@ fn check_read(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Tombstones;
     use super::super::samples::{put, read, read_nothing};
     use super::*;
     use crate::model::{RegionId, Session};
@@ -116,7 +106,7 @@ mod tests {
     }
 
     fn is_good(records: &[Record]) -> bool {
-        check(records, &Tombstones::new()).is_ok()
+        check(records, &Graves::Told(&Tombstones::new())).is_ok()
     }
 
     #[test]

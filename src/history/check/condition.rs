@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::history::Record;
 use crate::model::{RegionId, RowKey};
-use crate::sim::history::Record;
 
 /// Checks all writes on a condition that went well.
 pub(super) fn check(records: &[Record]) -> Result<(), String> {

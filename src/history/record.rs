@@ -1,6 +1,6 @@
-//! The history of a run: what every client asked, when, and how it ended.
+//! What every client asked, when, and how it ended: the records of a history.
 //!
-//! Checkers read it; it decides nothing. Values carry unique tokens, so that a value tells its write.
+//! Checkers read them; they decide nothing. Values carry unique tokens, so that a value tells its write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,8 +8,12 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::model::{
-    Collection, Context, Level, NodeId, Place, RegionId, Row, RowKey, Session, Summary, Version,
+    Collection, Context, Dot, Level, NodeId, Place, RegionId, Row, RowKey, Session, Summary,
+    Timestamp, Version,
 };
+
+/// Timestamps are shown to people as seconds since then: microseconds since 1970. The simulator's time begins here.
+pub(crate) const EPOCH_MICROS: u64 = 1_750_000_000_000_000;
 
 /// What an operation does.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -227,6 +231,11 @@ impl Record {
         }
     }
 
+    /// Whether it speaks for all regions.
+    pub fn is_everywhere(&self) -> bool {
+        matches!(self.level, Level::EachQuorum | Level::All)
+    }
+
     /// Whether it had ended well before `at`, with a quorum of its own region.
     pub fn has_ended_by(&self, at: u64) -> bool {
         self.is_ok() && self.is_regional() && self.ended.is_some_and(|ended| ended < at)
@@ -301,10 +310,7 @@ pub(crate) fn key_words(key: &RowKey) -> String {
 /// A version, for people: when, by whom, which number; crossed if it is a tombstone.
 pub(crate) fn version_words(summary: &Summary) -> String {
     let cross = if summary.is_tombstone { "+" } else { "" };
-    let since = summary
-        .timestamp
-        .micros
-        .saturating_sub(super::clock::EPOCH_MICROS);
+    let since = summary.timestamp.micros.saturating_sub(EPOCH_MICROS);
     let (dot, logical) = (summary.dot, summary.timestamp.logical);
     format!(
         "{}.{logical}@{}:{}{cross}",
@@ -336,6 +342,34 @@ pub(crate) fn token_of(version: &Version) -> Option<u64> {
     Some(u64::from_be_bytes(*bytes))
 }
 
+/// The name of a member or field.
+pub(crate) fn name_of(number: u8) -> Bytes {
+    Bytes::from(vec![b'm', number])
+}
+
+/// The number in the name of a member or field.
+pub(crate) fn number_of(name: &Bytes) -> Option<u8> {
+    name.get(1).copied()
+}
+
+/// The field's counter.
+pub(crate) fn place_of(field: u8) -> Place {
+    Place::Field(name_of(field))
+}
+
+/// What a client is told of a version of a register. Over HTTP no dot is told: then it is that of no change, and of two
+/// versions of one timestamp none counts as newer.
+pub(crate) fn told(timestamp: Timestamp, dot: Dot, state: u64, is_tombstone: bool) -> Summary {
+    Summary {
+        timestamp,
+        dot,
+        is_tombstone,
+        is_register: true,
+        state,
+        others: Box::default(),
+    }
+}
+
 /// A register as a client sees it.
 pub(crate) fn seen(row: &Row) -> Seen {
     let token = if let Row::Register(version) = row {
@@ -350,12 +384,44 @@ pub(crate) fn seen(row: &Row) -> Seen {
 }
 
 /// All operations of a run, in the order they were invoked.
-#[derive(Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct History {
     records: Vec<Record>,
+    rest: Option<u64>,
+    slack: u64,
 }
 
 impl History {
+    /// A history of these records, which are put in the order in which they were invoked.
+    pub(super) fn of(mut records: Vec<Record>, rest: Option<u64>, slack: u64) -> Self {
+        records.sort_by_key(|record| (record.invoked, record.id));
+        Self {
+            records,
+            rest,
+            slack,
+        }
+    }
+
+    /// From now on all replicas hold the same, and nothing is written any more.
+    pub fn set_rest(&mut self, now: u64) {
+        self.rest = Some(now);
+    }
+
+    /// Since when all replicas held the same; nothing if it never came to that.
+    pub fn rest(&self) -> Option<u64> {
+        self.rest
+    }
+
+    /// Clocks may have been off by so many microseconds, there and back, and answers took a while.
+    pub fn set_slack(&mut self, slack: u64) {
+        self.slack = slack;
+    }
+
+    /// How far clocks may have been off.
+    pub fn slack(&self) -> u64 {
+        self.slack
+    }
+
     /// Records that an operation was invoked; the record's id is set to its place.
     pub fn invoke(&mut self, mut record: Record) -> u64 {
         let id = self.next_id();

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::history::place_of;
+use crate::history::{Action, Ending, Record};
 use crate::model::{Collection, Place, RowKey};
-use crate::sim::actions::place_of;
-use crate::sim::history::{Action, Ending, Record};
 
 use super::sights::{Sight, may_observe, observed};
 

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::history::{Action, Ending, Record};
 use crate::model::{Collection, RowKey};
-use crate::sim::history::{Action, Ending, Record};
 
 use super::sights::{Sight, may_observe, observed};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::sim::history::{Action, Ending, Record};
+use crate::history::{Action, Ending, Record};
 
 /// Checks every read of a register. Clocks may be off by `slack` microseconds.
 pub(super) fn check(records: &[Record], slack: u64) -> Result<(), String> {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Row, RowKey};
-use crate::sim::history::{Action, Ending, Record, Seen, key_words, seen, version_words};
+use crate::history::{Action, Ending, Record, Seen, key_words, version_words};
+use crate::model::RowKey;
+
+use super::Shown;
 
 /// Checks every value that was read or is left.
-pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result<(), String> {
+pub(super) fn check(records: &[Record], shown: &Shown) -> Result<(), String> {
     let mut puts: BTreeMap<u64, &Record> = BTreeMap::new();
     for record in records {
         if let Action::Put(token) = record.action {
@@ -18,9 +20,10 @@ pub(super) fn check(records: &[Record], state: &BTreeMap<RowKey, Row>) -> Result
             check_seen(&puts, &record.key, seen).map_err(|words| format!("{words} in {record}"))?;
         }
     }
-    let is_register = |row: &Row| matches!(row, Row::Register(_));
-    for (key, row) in state.iter().filter(|(_, row)| is_register(row)) {
-        check_seen(&puts, key, &seen(row)).map_err(|words| format!("{words} in the end"))?;
+    for (key, seen) in shown {
+        if let Some(seen) = seen {
+            check_seen(&puts, key, seen).map_err(|words| format!("{words} in the end"))?;
+        }
     }
     Ok(())
 }
@@ -55,14 +58,14 @@ fn check_seen(puts: &BTreeMap<u64, &Record>, key: &RowKey, seen: &Seen) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{bad_put, key, put, read, row, summary};
+    use super::super::samples::{self, bad_put, key, put, read, summary};
     use super::*;
 
     #[test]
     fn failed_and_unwritten_values_are_found() {
-        let nothing = BTreeMap::new();
+        let nothing = Shown::new();
         let seen = read("a", 1, (3, 4));
-        let check = |put: Record, state: &BTreeMap<RowKey, Row>| check(&[put, seen.clone()], state);
+        let check = |put: Record, shown: &Shown| check(&[put, seen.clone()], shown);
         assert!(check(put("a", 1, (1, 2)), &nothing).is_ok());
         assert!(check(bad_put("a", 1, (1, 2), Ending::Unknown), &nothing).is_ok());
         assert!(check(bad_put("a", 1, (1, 2), Ending::Failed), &nothing).is_err());
@@ -70,7 +73,7 @@ mod tests {
         let mut once = put("a", 1, (1, 2));
         once.ending = Ending::Written(summary(0, false));
         assert!(check(once, &nothing).is_err());
-        let left = [(key("a"), row(9, Some(9)))].into();
+        let left = [(key("a"), Some(samples::seen(9, Some(9))))].into();
         assert!(check(put("a", 1, (1, 2)), &left).is_err());
     }
 }
