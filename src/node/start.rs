@@ -13,7 +13,7 @@ use crate::model::NodeId;
 use crate::net::{Identity, NetConfig, Network, PeerInfo};
 use crate::placement::{Placement, Topology};
 use crate::protocol::{Config, Machine};
-use crate::storage::{OpenOptions, Store, StoreOptions};
+use crate::storage::{OpenOptions, Refill, Store, StoreOptions};
 
 use super::clock::Clock;
 use super::handle::{Handle, Shared};
@@ -30,6 +30,8 @@ pub struct NodeConfig {
     pub node: NodeId,
     /// Its data folder.
     pub data: PathBuf,
+    /// If the data folder is damaged, begin empty though no other node has all that it held.
+    pub may_start_empty: bool,
     /// Its certificate.
     pub identity: Identity,
     /// Its UDP socket, with whatever links are emulated before it.
@@ -84,7 +86,8 @@ impl Node {
         };
         let data = config.data.clone();
         let clock = Clock::new();
-        let options = StoreOptions::new(options, Arc::new(clock));
+        let mut options = StoreOptions::new(options, Arc::new(clock));
+        options.refill = refill(&placement, config.node, config.may_start_empty);
         let opened = Tasks::blocking(move || Store::open(&data, options)).await;
         let (store, opened, store_events) = match opened {
             Some(Ok(opened)) => opened,
@@ -168,6 +171,21 @@ impl Node {
         };
         let closed = Tasks::blocking(move || store.close()).await;
         closed.unwrap_or(Err(crate::storage::Error::Stopped))
+    }
+}
+
+/// Whether others can fill this node again. What was acknowledged here is on a quorum of this region, so another
+/// replica in the region has it, unless there is none.
+fn refill(placement: &Placement, me: NodeId, may_start_empty: bool) -> Refill {
+    let Some(region) = placement.region_of(me) else {
+        return Refill::Nobody;
+    };
+    let mut partitions = placement.partitions_of(me).iter();
+    let has_others = partitions.all(|id| placement.replicas(*id, region).len() > 1);
+    match (has_others, may_start_empty) {
+        (true, _) => Refill::Peers,
+        (false, true) => Refill::Forced,
+        (false, false) => Refill::Nobody,
     }
 }
 

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
 
+use super::damage::{COMMIT, STORE};
 use super::engine::is_void;
+use super::tail::{Tail, TailFile};
 use super::{Batch, Engine, Error, Snapshot, Space};
 
 /// Block cache in bytes. Several nodes may run in one process.
@@ -34,6 +36,8 @@ const WORKERS: usize = 2;
 pub struct Fjall {
     database: Database,
     keyspaces: Keyspaces,
+    data: PathBuf,
+    tail: TailFile,
 }
 
 #[derive(Clone)]
@@ -65,30 +69,40 @@ impl Fjall {
     /// # Errors
     /// The folder cannot be made, is in use, or is damaged.
     pub fn open(data: &Path) -> Result<Self, Error> {
-        let path = data.join("store");
+        let path = data.join(STORE);
         fs::create_dir_all(data).map_err(file_error("create the folder", data))?;
         let is_there = path.try_exists().map_err(file_error("look for", &path))?;
+        let mut tail = TailFile::open(data)?;
         if !is_there {
-            create(data, &path)?;
+            create(data, &path, &mut tail)?;
         }
-        open(&path)
+        let (database, keyspaces) = open(&path)?;
+        Ok(Self {
+            database,
+            keyspaces,
+            data: data.to_owned(),
+            tail,
+        })
     }
 }
 
 /// Makes an empty database beside its place, and moves it there when it is whole.
-fn create(data: &Path, path: &Path) -> Result<(), Error> {
+fn create(data: &Path, path: &Path, tail: &mut TailFile) -> Result<(), Error> {
     let fresh = data.join("store.new");
     if fresh.try_exists().map_err(file_error("look for", &fresh))? {
         fs::remove_dir_all(&fresh).map_err(file_error("remove the unfinished folder", &fresh))?;
     }
     drop(open(&fresh)?);
+    // What a store that is gone had durable must not be asked of this one.
+    tail.begin()
+        .map_err(file_error("begin the note of the last batch in", data))?;
     fs::rename(&fresh, path).map_err(file_error("move into place the folder", &fresh))?;
     File::open(data)
         .and_then(|folder| folder.sync_all())
         .map_err(file_error("sync the folder", data))
 }
 
-fn open(path: &Path) -> Result<Fjall, Error> {
+fn open(path: &Path) -> Result<(Database, Keyspaces), Error> {
     let database = Database::builder(path)
         .cache_size(CACHE_BYTES)
         .max_journaling_size(JOURNAL_BYTES)
@@ -107,10 +121,7 @@ fn open(path: &Path) -> Result<Fjall, Error> {
         log: keyspace("log", OTHER_MEMTABLE_BYTES)?,
         meta: keyspace("meta", OTHER_MEMTABLE_BYTES)?,
     };
-    Ok(Fjall {
-        database,
-        keyspaces,
-    })
+    Ok((database, keyspaces))
 }
 
 fn engine_error(deed: &'static str) -> impl Fn(fjall::Error) -> Error {
@@ -147,7 +158,21 @@ impl Engine for Fjall {
                 }
             }
         }
-        out.commit().map_err(engine_error("commit to the database"))
+        out.commit().map_err(engine_error(COMMIT))
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.data)
+    }
+
+    fn tail(&self) -> Option<Tail> {
+        self.tail.found()
+    }
+
+    fn note_tail(&mut self, tail: Tail) {
+        if let Err(error) = self.tail.write(tail) {
+            tracing::warn!(%error, "the last batch cannot be noted beside the store");
+        }
     }
 }
 

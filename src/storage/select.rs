@@ -30,7 +30,9 @@ struct Page<'a> {
 
 impl<S: Snapshot> Reader<S> {
     pub(super) fn select(&self, selection: &Selection) -> Result<Answer, Unreadable> {
-        let key = selection.key().ok_or(Unreadable("no row is named"))?;
+        let key = selection
+            .key()
+            .ok_or(Unreadable::Asked("no row is named"))?;
         let partition = key.partition(self.partition_count);
         let (snapshot, position): (S, Position) = self.view(partition, Partition::position)?;
         let (rows, next) = match selection {

@@ -16,7 +16,8 @@ use super::queue::{Limit, Queue};
 use super::stats::Counters;
 use super::writer::{Threads, start};
 use super::{
-    Door, Engine, Error, Fjall, FjallSnapshot, OpenOptions, Opened, Reader, Snapshot, StoreStats,
+    Door, Engine, Error, FjallSnapshot, OpenOptions, Opened, Reader, Refill, Snapshot, StoreStats,
+    recover,
 };
 
 /// Changes that may wait for the writer.
@@ -61,6 +62,8 @@ pub struct StoreOptions {
     pub clock: Arc<dyn Clock>,
     /// What to do when it fails.
     pub on_broken: OnBroken,
+    /// What may be done about a damaged store when it is opened, or while it runs.
+    pub refill: Refill,
     /// A commit that takes longer counts as failed: the disk, or a writer inside the engine, hangs.
     pub stall_max: Duration,
 }
@@ -72,6 +75,7 @@ impl StoreOptions {
             open,
             clock,
             on_broken: Arc::new(abort),
+            refill: Refill::default(),
             stall_max: Duration::from_secs(30),
         }
     }
@@ -125,7 +129,8 @@ impl Store {
         data: &Path,
         options: StoreOptions,
     ) -> Result<(Self, Opened, mpsc::Receiver<StoreEvent>), Error> {
-        Self::start(Fjall::open(data)?, options)
+        let (door, opened) = recover::open(data, &options.open, options.refill)?;
+        Self::run(door, opened, options)
     }
 }
 
@@ -138,8 +143,16 @@ impl<S: Snapshot> Store<S> {
         engine: E,
         options: StoreOptions,
     ) -> Result<(Self, Opened, mpsc::Receiver<StoreEvent>), Error> {
-        let options = Arc::new(options);
         let (door, opened) = Door::open(engine, options.open.clone())?;
+        Self::run(door, opened, options)
+    }
+
+    fn run<E: Engine<Snapshot = S>>(
+        door: Door<E>,
+        opened: Opened,
+        options: StoreOptions,
+    ) -> Result<(Self, Opened, mpsc::Receiver<StoreEvent>), Error> {
+        let options = Arc::new(options);
         let changes = Arc::new(Queue::new(CHANGES));
         let queries = Arc::new(Queue::new(QUERIES));
         let counters = Arc::new(Counters::default());

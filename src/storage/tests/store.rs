@@ -17,7 +17,7 @@ use crate::storage::{
 
 /// Clocks that go on by a microsecond with every look.
 #[derive(Default)]
-struct Ticking(AtomicU64);
+pub(super) struct Ticking(AtomicU64);
 
 impl Clock for Ticking {
     fn wall(&self) -> Wall {
@@ -41,7 +41,7 @@ fn watched() -> (StoreOptions, mpsc::Receiver<String>) {
 }
 
 /// Receives until this ticket is durable; the effects so far, and the events in order.
-fn until_durable(events: &mut Receiver<StoreEvent>, last: Ticket) -> Vec<StoreEvent> {
+pub(super) fn until_durable(events: &mut Receiver<StoreEvent>, last: Ticket) -> Vec<StoreEvent> {
     let mut seen = Vec::new();
     loop {
         let event = events.blocking_recv().unwrap();
