@@ -42,6 +42,7 @@ mod sweep;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod torn;
 mod verify;
 mod write;
 mod writer;

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::model::Duration;
 
 use super::damage::{self, Fate};
-use super::{Door, Error, Fjall, OpenOptions, Opened, supervise};
+use super::{Door, Error, Fjall, OpenOptions, Opened, supervise, torn};
 
 /// How long opening may take: the journal is read, and the sums of all leaves.
 const OPEN_MAX: Duration = Duration::from_mins(10);
@@ -65,7 +65,28 @@ fn whole<T>(result: Result<T, Error>) -> Result<Result<T, String>, Error> {
     }
 }
 
+/// Opens what is there. The engine refuses a journal whose last batch was written only in part when the power went,
+/// if the part holds the batch's end: then that end is blanked, so that the engine leaves out the batch, which nobody
+/// was told is durable. Should it have been, the tail says so.
 fn try_open(data: &Path, options: &OpenOptions) -> Result<(Door<Fjall>, Opened), Error> {
+    match open_as_it_is(data, options) {
+        Err(Error::Engine {
+            cause: fjall::Error::JournalRecovery(cause),
+            ..
+        }) => {
+            let blanked = torn::blank_end(data)?;
+            tracing::warn!(
+                journal = %blanked.display(),
+                found = %cause,
+                "the journal ends in a batch that was not written as a whole: it is left out if it was not durable"
+            );
+            open_as_it_is(data, options)
+        }
+        other => other,
+    }
+}
+
+fn open_as_it_is(data: &Path, options: &OpenOptions) -> Result<(Door<Fjall>, Opened), Error> {
     let (folder, options) = (data.to_owned(), options.clone());
     supervise::run(data, "open the store", OPEN_MAX, move || {
         Door::open(Fjall::open(&folder)?, options)

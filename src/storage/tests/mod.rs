@@ -15,6 +15,7 @@ mod log;
 mod pages;
 mod retire;
 mod store;
+mod trust;
 mod write;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,163 @@
+//! FJ3: one byte of any file of a stopped store is flipped. What is read then is what was written, or there is an error,
+//! or the store is set aside: never a wrong value, and never one that is missing without a word.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::{
+    COUNT, Image, SPACE, TINY, chance, commit, factor, folder, open_with, options, put_bytes,
+};
+use crate::model::{Answer, PartitionId, Query, Row, RowKey, Wanted};
+use crate::storage::fjall::Sizes;
+use crate::storage::recover::{self, Refill};
+use crate::storage::{Door, Fjall};
+
+/// A folder in which there is a file of every kind, and what it holds.
+fn filled(data: &Path) -> BTreeMap<RowKey, Option<Bytes>> {
+    let (mut door, _) = open_with(data, TINY);
+    for round in 0..60_u8 {
+        let changes: Vec<_> = (0..10)
+            .map(|i| put_bytes(&format!("k{}", (round + i * 7) % 50), vec![round; 120]))
+            .collect();
+        commit(&mut door, &changes);
+    }
+    door.close().unwrap();
+    // What comes now stays in the journal.
+    let (mut door, _) = open_with(data, Sizes::default());
+    for round in 0..10_u8 {
+        commit(
+            &mut door,
+            &[put_bytes(&format!("j{round}"), vec![round; 60])],
+        );
+    }
+    let values = super::values(&door);
+    door.close().unwrap();
+    values
+}
+
+/// What became of a flipped byte.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Outcome {
+    Same,
+    SetAside,
+    Refused,
+    /// Served what it could, and an error where it could not.
+    Unreadable,
+    /// A value was missing or old, and only reading everything shows it.
+    ScrubOnly,
+    /// A value was wrong.
+    Wrong,
+}
+
+fn read(door: &Door<Fjall>, expected: &BTreeMap<RowKey, Option<Bytes>>) -> Outcome {
+    let reader = door.reader();
+    let mut outcome = Outcome::Same;
+    for (key, value) in expected {
+        match reader.answer(&Query::Rows(vec![key.clone()])) {
+            Answer::Rows(rows) => {
+                let found = rows.into_iter().next().unwrap();
+                let found = found.map(|row| match row {
+                    Row::Register(version) => version.value,
+                    _ => None,
+                });
+                if found.as_ref() != Some(value) {
+                    outcome = outcome.max(Outcome::ScrubOnly);
+                }
+            }
+            Answer::Unreadable { .. } => outcome = outcome.max(Outcome::Unreadable),
+            other => panic!("{other:?}"),
+        }
+    }
+    for index in 0..COUNT {
+        let query = Query::Scan {
+            partition: PartitionId {
+                keyspace: SPACE,
+                index,
+            },
+            wanted: Wanted::Values,
+            after: None,
+            rows_max: 1000,
+            bytes_max: usize::MAX,
+        };
+        if let Answer::Scan { rows, .. } = reader.answer(&query) {
+            let is_there = |key: &RowKey| expected.contains_key(key);
+            assert!(
+                rows.iter().all(|(key, _)| is_there(key)),
+                "a row that nobody wrote"
+            );
+        }
+    }
+    if outcome == Outcome::ScrubOnly && reader.verify().is_ok() {
+        return Outcome::Wrong;
+    }
+    outcome
+}
+
+fn flip(
+    image: &Image,
+    name: &Path,
+    at: usize,
+    bit: u8,
+    expected: &BTreeMap<RowKey, Option<Bytes>>,
+) -> Outcome {
+    let mut image = image.clone();
+    let (bytes, _) = image.0.get_mut(name).unwrap();
+    bytes[at] ^= 1 << bit;
+    let copy = folder();
+    image.write(copy.path());
+    match recover::open(copy.path(), &options(1), Refill::Peers) {
+        Ok((_, opened)) if opened.is_new => Outcome::SetAside,
+        Ok((door, _)) => read(&door, expected),
+        Err(_) => Outcome::Refused,
+    }
+}
+
+/// What kind of file it is.
+fn kind(name: &Path) -> String {
+    let text = name.to_str().unwrap();
+    let file = name.file_name().unwrap().to_str().unwrap();
+    if text.contains("tables") {
+        return "table".to_owned();
+    }
+    if file.ends_with(".jnl") {
+        return "journal".to_owned();
+    }
+    if file.starts_with('v') && file[1..].parse::<u64>().is_ok() {
+        return "manifest".to_owned();
+    }
+    file.to_owned()
+}
+
+#[test]
+fn a_flipped_byte_is_never_believed() {
+    let mut chance = chance();
+    let whole = folder();
+    let expected = filled(whole.path());
+    let image = Image::of(whole.path());
+    let mut table: BTreeMap<(String, Outcome), usize> = BTreeMap::new();
+    let mut bad: Vec<(PathBuf, usize, Outcome)> = Vec::new();
+    let flips_max = 12 * factor();
+    for (name, (bytes, _)) in &image.0 {
+        let all = bytes.len() <= flips_max;
+        let picks: Vec<usize> = if all {
+            (0..bytes.len()).collect()
+        } else {
+            (0..flips_max)
+                .map(|_| chance.usize(..bytes.len()))
+                .collect()
+        };
+        for at in picks {
+            let outcome = flip(&image, name, at, chance.u8(..8), &expected);
+            *table.entry((kind(name), outcome)).or_default() += 1;
+            if outcome >= Outcome::ScrubOnly {
+                bad.push((name.clone(), at, outcome));
+            }
+        }
+    }
+    for ((kind, outcome), count) in &table {
+        println!("{kind:12} {outcome:?} {count}");
+    }
+    assert!(bad.is_empty(), "{bad:?}");
+}
