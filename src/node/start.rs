@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::ArcSwap;
 use quinn::AsyncUdpSocket;
@@ -16,6 +16,7 @@ use crate::protocol::{Config, Machine};
 use crate::storage::{OpenOptions, Refill, Store, StoreOptions};
 
 use super::clock::Clock;
+use super::disk;
 use super::handle::{Handle, Shared};
 use super::latency::Latency;
 use super::run::{Loop, State};
@@ -118,7 +119,10 @@ impl Node {
             limits: topology.limits.clone(),
         };
         let machine = Machine::new(clock.now(), machine_config, opened.partitions);
+        let free = disk::free_bytes(config.data.clone()).await;
         let shared = Arc::new(Shared {
+            scrub: store.scrub(),
+            disk_free: AtomicU64::new(free.unwrap_or(u64::MAX)),
             node: config.node,
             view: ArcSwap::from_pointee(machine.view(clock.now())),
             placement,
@@ -144,6 +148,8 @@ impl Node {
         };
         let tasks = Tasks::default();
         tasks.spawn(turning.run(tasks.stopping()));
+        let watched = disk::watch(Arc::clone(&shared), config.data, tasks.stopping());
+        tasks.spawn(watched);
         Ok(Self {
             handle: Handle { shared, calls },
             store,

@@ -26,6 +26,11 @@ pub(super) enum Fate {
 }
 
 impl Error {
+    /// Whether it says that some of the stored data is wrong or gone.
+    pub fn is_damage(&self) -> bool {
+        self.fate() == Fate::Damaged
+    }
+
     /// What this error says of the data.
     pub(super) fn fate(&self) -> Fate {
         match self {

@@ -13,6 +13,7 @@ use crate::model::Ticket;
 use crate::model::{Answer, Change, DigestNode, Duration, Effect, PartitionId, Query, Time, Wall};
 
 use super::queue::{Limit, Queue};
+use super::scrub::Scrub;
 use super::stats::Counters;
 use super::writer::{Threads, start};
 use super::{
@@ -117,6 +118,7 @@ pub struct Store<S: Snapshot = FjallSnapshot> {
     queries: Arc<Queue<(Ticket, Query)>>,
     reader: Reader<S>,
     counters: Arc<Counters>,
+    scrub: Arc<Scrub>,
     threads: Option<Threads>,
 }
 
@@ -158,12 +160,16 @@ impl<S: Snapshot> Store<S> {
         let counters = Arc::new(Counters::default());
         let (events, receiver) = mpsc::channel(EVENTS);
         let reader = door.reader();
-        let threads = start(door, &changes, &queries, &counters, &events, &options)?;
+        let scrub = Arc::new(Scrub::default());
+        let threads = start(
+            door, &changes, &queries, &counters, &scrub, &events, &options,
+        )?;
         let store = Self {
             changes,
             queries,
             reader,
             counters,
+            scrub,
             threads: Some(threads),
         };
         Ok((store, opened, receiver))
@@ -209,6 +215,11 @@ impl<S: Snapshot> Store<S> {
     /// Counters.
     pub fn stats(&self) -> StoreStats {
         self.counters.read(self.changes.size())
+    }
+
+    /// Its scrub.
+    pub fn scrub(&self) -> Arc<Scrub> {
+        Arc::clone(&self.scrub)
     }
 
     /// Commits and answers what is queued, marks the stop as clean, and ends the threads; blocks. Events

@@ -13,6 +13,7 @@ use crate::model::{Answer, Change, Duration, Query, Time};
 use super::damage::{Fate, mark};
 use super::queue::{Limit, Queue};
 use super::reader::Unreadable;
+use super::scrub::{Scrub, ScrubThread};
 use super::stats::Counters;
 use super::store::{OnBroken, StoreEvent, StoreOptions, WriterHandle};
 use super::supervise::watch_thread;
@@ -36,6 +37,7 @@ pub(super) struct Threads {
     writer: WriterHandle,
     others: Vec<JoinHandle<()>>,
     watch: Arc<Watch>,
+    scrub: Arc<Scrub>,
 }
 
 impl Threads {
@@ -43,6 +45,7 @@ impl Threads {
     pub(super) fn join(self) -> Result<(), Error> {
         let result = self.writer.join().unwrap_or(Err(Error::Stopped));
         self.watch.end();
+        self.scrub.end();
         for thread in self.others {
             if thread.join().is_err() {
                 return Err(Error::Stopped);
@@ -55,6 +58,7 @@ impl Threads {
     pub(super) fn abandon(&self) {
         self.watch.is_abandoned.store(true, Ordering::Relaxed);
         self.watch.end();
+        self.scrub.end();
     }
 }
 
@@ -97,6 +101,7 @@ pub(super) fn start<E: Engine>(
     changes: &Arc<Queue<(Ticket, Change)>>,
     queries: &Arc<Queue<(Ticket, Query)>>,
     counters: &Arc<Counters>,
+    scrub: &Arc<Scrub>,
     events: &Sender<StoreEvent>,
     options: &Arc<StoreOptions>,
 ) -> Result<Threads, Error> {
@@ -115,6 +120,13 @@ pub(super) fn start<E: Engine>(
         };
         others.push(spawn("sterna-reader", move || reader.run())?);
     }
+    let thread = ScrubThread {
+        reader: door.reader(),
+        scrub: Arc::clone(scrub),
+        data: data.clone(),
+        options: Arc::clone(options),
+    };
+    others.push(spawn("sterna-scrub", move || thread.run())?);
     let (seen, all) = (Arc::clone(&watch), Arc::clone(options));
     others.push(spawn("sterna-watch", move || watch_writer(&seen, &all))?);
     let writer = Writer {
@@ -130,6 +142,7 @@ pub(super) fn start<E: Engine>(
         writer: spawn("sterna-writer", move || writer.run())?,
         others,
         watch,
+        scrub: Arc::clone(scrub),
     })
 }
 
@@ -150,7 +163,7 @@ fn broken(reason: &str, on_broken: &OnBroken) {
 }
 
 /// As [`broken`], after leaving a mark for the next start if the data may be damaged.
-fn fail(error: &Error, data: Option<&Path>, on_broken: &OnBroken) {
+pub(super) fn fail(error: &Error, data: Option<&Path>, on_broken: &OnBroken) {
     let reason = error.to_string();
     if let Some(data) = data {
         mark(data, error.fate(), &reason);

@@ -14,6 +14,7 @@ mod kinds;
 mod log;
 mod pages;
 mod retire;
+mod scrub;
 mod store;
 mod trust;
 mod write;

@@ -30,7 +30,7 @@ impl Clock for Ticking {
 }
 
 /// Options under which a failure is passed to the test.
-fn watched() -> (StoreOptions, mpsc::Receiver<String>) {
+pub(super) fn watched() -> (StoreOptions, mpsc::Receiver<String>) {
     let (failed, failures) = mpsc::channel();
     let failed = Mutex::new(failed);
     let mut options = StoreOptions::new(options(1), Arc::new(Ticking::default()));
@@ -53,7 +53,7 @@ pub(super) fn until_durable(events: &mut Receiver<StoreEvent>, last: Ticket) -> 
     }
 }
 
-fn puts(range: std::ops::Range<u64>) -> Vec<(Ticket, crate::model::Change)> {
+pub(super) fn puts(range: std::ops::Range<u64>) -> Vec<(Ticket, crate::model::Change)> {
     range
         .map(|i| (Ticket(i), put(&format!("k{}", i % 10), &i.to_string())))
         .collect()
