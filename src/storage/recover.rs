@@ -65,25 +65,31 @@ fn whole<T>(result: Result<T, Error>) -> Result<Result<T, String>, Error> {
     }
 }
 
-/// Opens what is there. The engine refuses a journal whose last batch was written only in part when the power went,
-/// if the part holds the batch's end: then that end is blanked, so that the engine leaves out the batch, which nobody
-/// was told is durable. Should it have been, the tail says so.
+/// Opens what is there. The engine refuses a journal, or panics over it, whose last batch was written only in part when
+/// the power went, if the part holds the batch's end: then that end is blanked, so that the engine leaves out the batch,
+/// which nobody was told is durable. Should it have been, the tail says so.
 fn try_open(data: &Path, options: &OpenOptions) -> Result<(Door<Fjall>, Opened), Error> {
-    match open_as_it_is(data, options) {
-        Err(Error::Engine {
-            cause: fjall::Error::JournalRecovery(cause),
-            ..
-        }) => {
-            let blanked = torn::blank_end(data)?;
-            tracing::warn!(
-                journal = %blanked.display(),
-                found = %cause,
-                "the journal ends in a batch that was not written as a whole: it is left out if it was not durable"
-            );
-            open_as_it_is(data, options)
-        }
-        other => other,
-    }
+    let error = match open_as_it_is(data, options) {
+        Err(error) if is_torn(&error) => error,
+        other => return other,
+    };
+    let Ok(journal) = torn::blank_end(data) else {
+        return Err(error);
+    };
+    tracing::warn!(
+        journal = %journal.display(),
+        found = %error,
+        "the journal may end in a batch that was not written as a whole: it is left out if it was not durable"
+    );
+    open_as_it_is(data, options)
+}
+
+/// Whether a torn batch may be behind it.
+fn is_torn(error: &Error) -> bool {
+    let Error::Engine { cause, .. } = error else {
+        return matches!(error, Error::Panicked { .. });
+    };
+    matches!(cause, fjall::Error::JournalRecovery(_))
 }
 
 fn open_as_it_is(data: &Path, options: &OpenOptions) -> Result<(Door<Fjall>, Opened), Error> {

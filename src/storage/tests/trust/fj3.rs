@@ -2,7 +2,9 @@
 //! or the store is set aside: never a wrong value, and never one that is missing without a word.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use bytes::Bytes;
 
@@ -95,23 +97,109 @@ fn read(door: &Door<Fjall>, expected: &BTreeMap<RowKey, Option<Bytes>>) -> Outco
     outcome
 }
 
-fn flip(
-    image: &Image,
-    name: &Path,
-    at: usize,
-    bit: u8,
-    expected: &BTreeMap<RowKey, Option<Bytes>>,
-) -> Outcome {
+/// Opens a store, and says what became of it.
+fn open(data: &Path, expected: &BTreeMap<RowKey, Option<Bytes>>) -> Outcome {
+    match recover::open(data, &options(1), Refill::Peers) {
+        Ok((_, opened)) if opened.is_new => Outcome::SetAside,
+        Ok((door, _)) => read(&door, expected),
+        Err(_) => Outcome::Refused,
+    }
+}
+
+const CHILD: &str = "STERNA_TEST_FLIPPED";
+
+/// Opens each folder that it is told. A process of its own, because the engine may panic while it cleans up after a
+/// panic, which ends the process: as every panic does in production.
+#[test]
+fn child() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let whole = folder();
+    let expected = filled(whole.path());
+    for line in std::io::stdin().lines() {
+        let outcome = open(Path::new(&line.unwrap()), &expected);
+        println!("outcome {}", outcome as u8);
+    }
+}
+
+/// The child, and another one if it dies.
+struct Opener {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    deaths: usize,
+}
+
+impl Opener {
+    fn start() -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "storage::tests::trust::fj3::child",
+                "--nocapture",
+            ])
+            .env(CHILD, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self {
+            child,
+            lines,
+            deaths: 0,
+        }
+    }
+
+    fn ask(&mut self, data: &Path) -> Option<Outcome> {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        writeln!(stdin, "{}", data.display()).ok()?;
+        loop {
+            let line = self.lines.next()?.ok()?;
+            let Some(outcome) = line.strip_prefix("outcome ") else {
+                continue;
+            };
+            let all = [
+                Outcome::Same,
+                Outcome::SetAside,
+                Outcome::Refused,
+                Outcome::Unreadable,
+                Outcome::ScrubOnly,
+                Outcome::Wrong,
+            ];
+            return Some(all[outcome.parse::<usize>().unwrap()]);
+        }
+    }
+
+    /// What becomes of a store: if the process dies of it, it is started again.
+    fn open(&mut self, data: &Path) -> Outcome {
+        if let Some(outcome) = self.ask(data) {
+            return outcome;
+        }
+        assert!(data.join("damage").exists(), "a panic leaves a mark");
+        self.child.wait().unwrap();
+        let mut next = Self::start();
+        next.deaths = self.deaths + 1;
+        *self = next;
+        self.ask(data).expect("the second start does not die")
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+fn flip(opener: &mut Opener, image: &Image, name: &Path, at: usize, bit: u8) -> Outcome {
     let mut image = image.clone();
     let (bytes, _) = image.0.get_mut(name).unwrap();
     bytes[at] ^= 1 << bit;
     let copy = folder();
     image.write(copy.path());
-    match recover::open(copy.path(), &options(1), Refill::Peers) {
-        Ok((_, opened)) if opened.is_new => Outcome::SetAside,
-        Ok((door, _)) => read(&door, expected),
-        Err(_) => Outcome::Refused,
-    }
+    opener.open(copy.path())
 }
 
 /// What kind of file it is.
@@ -134,11 +222,12 @@ fn kind(name: &Path) -> String {
 fn a_flipped_byte_is_never_believed() {
     let mut chance = chance();
     let whole = folder();
-    let expected = filled(whole.path());
+    filled(whole.path());
     let image = Image::of(whole.path());
     let mut table: BTreeMap<(String, Outcome), usize> = BTreeMap::new();
     let mut bad: Vec<(PathBuf, usize, Outcome)> = Vec::new();
     let flips_max = 12 * factor();
+    let mut opener = Opener::start();
     for (name, (bytes, _)) in &image.0 {
         let all = bytes.len() <= flips_max;
         let picks: Vec<usize> = if all {
@@ -149,7 +238,7 @@ fn a_flipped_byte_is_never_believed() {
                 .collect()
         };
         for at in picks {
-            let outcome = flip(&image, name, at, chance.u8(..8), &expected);
+            let outcome = flip(&mut opener, &image, name, at, chance.u8(..8));
             *table.entry((kind(name), outcome)).or_default() += 1;
             if outcome >= Outcome::ScrubOnly {
                 bad.push((name.clone(), at, outcome));
@@ -159,5 +248,6 @@ fn a_flipped_byte_is_never_believed() {
     for ((kind, outcome), count) in &table {
         println!("{kind:12} {outcome:?} {count}");
     }
+    println!("the process died {} times", opener.deaths);
     assert!(bad.is_empty(), "{bad:?}");
 }
