@@ -55,6 +55,8 @@ pub(super) struct Start<'a> {
     pub(super) topology: &'a Arc<Topology>,
     pub(super) node: NodeId,
     pub(super) data: PathBuf,
+    /// Whether it may begin empty if its data is damaged and nobody else has it.
+    pub(super) may_start_empty: bool,
     pub(super) identity: Identity,
     /// Emulated links, if any.
     pub(super) wan: Option<&'a Wan>,
@@ -114,6 +116,7 @@ pub(super) async fn start(start: Start<'_>) -> Result<Running, ClusterError> {
         topology: Arc::clone(topology),
         node: start.node,
         data: start.data,
+        may_start_empty: start.may_start_empty,
         identity: start.identity,
         socket: socket.map_err(|error| listen(&spec.peer, error))?,
     };

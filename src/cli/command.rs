@@ -19,6 +19,7 @@ use super::kv::{DeleteArgs, GetArgs, PutArgs};
 use super::link::LinkArgs;
 use super::ls::LsArgs;
 use super::map::MapArgs;
+use super::scrub::ScrubArgs;
 use super::serve::{ServeArgs, ServeError};
 use super::set::SetArgs;
 use super::sim::SimArgs;
@@ -50,6 +51,7 @@ pub enum Command {
     Regions(RegionsArgs),
     Link(LinkArgs),
     Verify(VerifyArgs),
+    Scrub(ScrubArgs),
     Import(ImportArgs),
     Export(ExportArgs),
     Bench(BenchArgs),
@@ -172,6 +174,7 @@ impl Command {
             Self::Regions(args) => return client(args.run(out)),
             Self::Link(args) => return client(args.run(out)),
             Self::Verify(args) => return client(args.run(out)),
+            Self::Scrub(args) => return client(args.run(out)),
             Self::Import(args) => return client(args.run(out)),
             Self::Export(args) => return client(args.run(out)),
             Self::Bench(args) => return client(args.run(out)),

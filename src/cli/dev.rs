@@ -121,6 +121,7 @@ impl DevArgs {
                     topology,
                     node: node.id,
                     data: data_folder(root, &node.name),
+                    may_start_empty: false,
                     identity: identity(&ca, &name)?,
                     wan: Some(&wan),
                     links: Some(Arc::clone(&links) as _),

@@ -41,6 +41,9 @@ pub struct ServeArgs {
     /// The folder with ca.pem, ID.pem and ID.key
     #[arg(long, value_name = "DIR")]
     pub certs: PathBuf,
+    /// If the data is damaged and no other node holds all of it, set it aside and begin empty: what only this node had is lost
+    #[arg(long)]
+    pub start_empty: bool,
     /// Shape what this node sends to other regions by the file's links, as if they were far away; they can be changed
     /// with `sterna link`, and only for what this node sends
     #[arg(long)]
@@ -111,6 +114,7 @@ impl ServeArgs {
             topology: &topology,
             node: node.0,
             data: self.data.clone(),
+            may_start_empty: self.start_empty,
             identity: Identity::load(&self.certs, &self.node)?,
             wan: wan.as_ref(),
             links: wan.as_ref().map(|wan| {

@@ -28,6 +28,14 @@ pub struct Limits {
     pub log_bytes_max: u64,
     /// Bytes a second that reconciliation may ask of this node's disk and network.
     pub reconcile_bytes_per_second: u64,
+    /// Bytes a second that the scrub may read.
+    pub scrub_bytes_per_second: u64,
+    /// Between the end of a scrub and the next.
+    pub scrub_every: Duration,
+    /// Free bytes of the data folder's file system below which clients' writes are refused.
+    pub disk_low_bytes: u64,
+    /// And below which nothing is taken from peers either: what is left is for the engine's own work.
+    pub disk_full_bytes: u64,
     /// How far a timestamp may be ahead of this node's clock.
     pub max_offset: Duration,
     /// Between heartbeats to a peer.
@@ -54,6 +62,10 @@ impl Default for Limits {
             recent_bytes_max: 16 << 20,
             log_bytes_max: 256 << 20,
             reconcile_bytes_per_second: 8 << 20,
+            scrub_bytes_per_second: 16 << 20,
+            scrub_every: Duration::from_hours(20),
+            disk_low_bytes: 1 << 30,
+            disk_full_bytes: 256 << 20,
             max_offset: Duration::from_millis(500),
             heartbeat_every: Duration::from_millis(200),
             silence_max: Duration::from_millis(1_500),

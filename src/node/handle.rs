@@ -1,7 +1,7 @@
 //! The way into a node for the doors above it: HTTP, the dev command, tests.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -10,7 +10,7 @@ use crate::model::{DigestNode, Duration, NodeId, PartitionId, Time};
 use crate::net::Network;
 use crate::placement::{Placement, Topology};
 use crate::protocol::{Operation, Outcome, Request, Unavailable, Unknown, View};
-use crate::storage::{FjallSnapshot, Reader, StoreStats};
+use crate::storage::{FjallSnapshot, Reader, Scrub, ScrubStats, StoreStats};
 
 use super::clock::Clock;
 use super::latency::{Latency, Recent};
@@ -37,6 +37,9 @@ pub(super) struct Shared {
     pub(super) network: Network,
     pub(super) reader: Reader<FjallSnapshot>,
     pub(super) store_stats: ArcSwap<StoreStats>,
+    pub(super) scrub: Arc<Scrub>,
+    /// Free bytes of the data folder's file system, as last seen.
+    pub(super) disk_free: AtomicU64,
     pub(super) view: ArcSwap<View>,
     pub(super) is_stopping: AtomicBool,
     /// Operations of doors that are not answered yet.
@@ -140,6 +143,8 @@ impl Handle {
         let peers = self.shared.network.stats();
         let sum = |field: fn(&crate::net::NetStats) -> u64| peers.iter().map(field).sum::<u64>();
         let mut values = store_values(&self.shared.store_stats.load());
+        values.extend(scrub_values(self.shared.scrub.stats()));
+        values.push(("disk_free_bytes", self.disk_free()));
         values.extend([
             ("net_sent_messages_total", sum(|peer| peer.sent_messages)),
             (
@@ -163,6 +168,17 @@ impl Handle {
                 .map(|peer| (peer.peer, peer.received_bytes))
                 .collect(),
         }
+    }
+
+    /// Has everything on disk read and checked now.
+    pub fn scrub(&self) -> ScrubStats {
+        self.shared.scrub.start();
+        self.shared.scrub.stats()
+    }
+
+    /// Free bytes of the data folder's file system, as last seen.
+    pub fn disk_free(&self) -> u64 {
+        self.shared.disk_free.load(Ordering::Relaxed)
     }
 
     /// Latencies of writes that were answered OK since this was last asked.
@@ -234,5 +250,15 @@ fn store_values(stats: &StoreStats) -> Vec<(&'static str, u64)> {
         ("store_unreadable_total", stats.unreadable),
         ("store_queued_changes", stats.queued_changes),
         ("store_queued_bytes", stats.queued_bytes),
+    ]
+}
+
+fn scrub_values(stats: ScrubStats) -> [(&'static str, u64); 5] {
+    [
+        ("scrub_running", u64::from(stats.is_running)),
+        ("scrub_passes_total", stats.passes),
+        ("scrub_bytes_total", stats.bytes),
+        ("scrub_partitions_done", stats.partitions_done),
+        ("scrub_damaged_total", stats.damaged),
     ]
 }

@@ -1,6 +1,7 @@
 //! A node: the loop in which machine, store and network meet, and the handle by which doors reach it.
 
 mod clock;
+mod disk;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod handle;

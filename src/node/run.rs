@@ -13,9 +13,12 @@ use crate::model::Ticket;
 use crate::model::{Change, Duration, NodeId, PartitionId, Query, Time};
 use crate::net::NetEvent;
 use crate::placement::Topology;
-use crate::protocol::{Input, Machine, Operation, Outcome, Output, Report, RequestId, Unavailable};
+use crate::protocol::{
+    Input, Machine, Operation, Outcome, Output, Report, RequestId, Room, Unavailable,
+};
 use crate::storage::{Store, StoreEvent};
 
+use super::disk::room;
 use super::handle::{Call, Shared};
 
 /// Events taken before the machine is asked to send.
@@ -53,6 +56,7 @@ pub(super) struct State {
     changes: Vec<(Ticket, Change)>,
     queries: Vec<(Ticket, Query)>,
     viewed: Time,
+    room: Room,
 }
 
 enum Event {
@@ -241,10 +245,32 @@ impl Loop {
         }
     }
 
+    /// Tells the machine when the room on disk has become another.
+    fn look_at_disk(&mut self) {
+        let free = self.shared.disk_free.load(Ordering::Relaxed);
+        let room = room(&self.shared.topology.limits, free);
+        if room == self.state.room {
+            return;
+        }
+        self.state.room = room;
+        match room {
+            Room::Enough => tracing::info!(free, "the disk has room again: writes are taken"),
+            Room::Low => {
+                tracing::warn!(free, "the disk is nearly full: clients' writes are refused")
+            }
+            Room::Full => tracing::error!(
+                free,
+                "the disk is nearly full: nothing is taken any more, from peers neither. Make room"
+            ),
+        }
+        self.step(Input::Room(room));
+    }
+
     fn publish(&mut self) {
         let now = self.shared.clock.now();
         if now.time.since(self.state.viewed) >= VIEW_EVERY {
             self.state.viewed = now.time;
+            self.look_at_disk();
             let view = self.machine.view(now);
             self.shared.view.store(Arc::new(view));
             self.shared.store_stats.store(Arc::new(self.store.stats()));

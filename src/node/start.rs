@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use arc_swap::ArcSwap;
 use quinn::AsyncUdpSocket;
@@ -13,9 +13,10 @@ use crate::model::NodeId;
 use crate::net::{Identity, NetConfig, Network, PeerInfo};
 use crate::placement::{Placement, Topology};
 use crate::protocol::{Config, Machine};
-use crate::storage::{OpenOptions, SWEEP_ROWS, Store, StoreOptions};
+use crate::storage::{OpenOptions, Refill, SWEEP_ROWS, Store, StoreOptions};
 
 use super::clock::Clock;
+use super::disk;
 use super::handle::{Handle, Shared};
 use super::latency::Latency;
 use super::run::{Loop, State};
@@ -30,6 +31,8 @@ pub struct NodeConfig {
     pub node: NodeId,
     /// Its data folder.
     pub data: PathBuf,
+    /// If the data folder is damaged, begin empty though no other node has all that it held.
+    pub may_start_empty: bool,
     /// Its certificate.
     pub identity: Identity,
     /// Its UDP socket, with whatever links are emulated before it.
@@ -85,7 +88,8 @@ impl Node {
         };
         let data = config.data.clone();
         let clock = Clock::new();
-        let options = StoreOptions::new(options, Arc::new(clock));
+        let mut options = StoreOptions::new(options, Arc::new(clock));
+        options.refill = refill(&placement, config.node, config.may_start_empty);
         let opened = Tasks::blocking(move || Store::open(&data, options)).await;
         let (store, opened, store_events) = match opened {
             Some(Ok(opened)) => opened,
@@ -116,7 +120,10 @@ impl Node {
             limits: topology.limits.clone(),
         };
         let machine = Machine::new(clock.now(), machine_config, opened.partitions);
+        let free = disk::free_bytes(config.data.clone()).await;
         let shared = Arc::new(Shared {
+            scrub: store.scrub(),
+            disk_free: AtomicU64::new(free.unwrap_or(u64::MAX)),
             node: config.node,
             view: ArcSwap::from_pointee(machine.view(clock.now())),
             placement,
@@ -143,6 +150,8 @@ impl Node {
         };
         let tasks = Tasks::default();
         tasks.spawn(turning.run(tasks.stopping()));
+        let watched = disk::watch(Arc::clone(&shared), config.data, tasks.stopping());
+        tasks.spawn(watched);
         Ok(Self {
             handle: Handle { shared, calls },
             store,
@@ -170,6 +179,21 @@ impl Node {
         };
         let closed = Tasks::blocking(move || store.close()).await;
         closed.unwrap_or(Err(crate::storage::Error::Stopped))
+    }
+}
+
+/// Whether others can fill this node again. What was acknowledged here is on a quorum of this region, so another
+/// replica in the region has it, unless there is none.
+fn refill(placement: &Placement, me: NodeId, may_start_empty: bool) -> Refill {
+    let Some(region) = placement.region_of(me) else {
+        return Refill::Nobody;
+    };
+    let mut partitions = placement.partitions_of(me).iter();
+    let has_others = partitions.all(|id| placement.replicas(*id, region).len() > 1);
+    match (has_others, may_start_empty) {
+        (true, _) => Refill::Peers,
+        (false, true) => Refill::Forced,
+        (false, false) => Refill::Nobody,
     }
 }
 

@@ -275,7 +275,8 @@ fn every_limit_of_the_file_reaches_its_place() {
     let text = "key_bytes_max = 1\nvalue_bytes_max = 2\nrequests_max = 3\nbatch_bytes_max = 4\n\
         window_bytes_max = 5\nrecent_bytes_max = 6\nlog_bytes_max = 7\nreconcile_bytes_per_second = 8\n\
         max_offset_ms = 9\nheartbeat_every_ms = 10\nsilence_max_ms = 20\nreconcile_every_ms = 12\n\
-        upkeep_every_ms = 13\nsiblings_max = 14\nparts_max = 15\noperation_window_ms = 16";
+        upkeep_every_ms = 13\nsiblings_max = 14\nparts_max = 15\noperation_window_ms = 16\n\
+        scrub_bytes_per_second = 17\nscrub_every_ms = 18\ndisk_low_bytes = 19\ndisk_full_bytes = 20";
     let text = GOOD.replacen("max_offset_ms = 250\nkey_bytes_max = 1024", text, 1);
     let wanted = Limits {
         key_bytes_max: 1,
@@ -294,6 +295,10 @@ fn every_limit_of_the_file_reaches_its_place() {
         siblings_max: 14,
         parts_max: 15,
         operation_window: Duration::from_millis(16),
+        scrub_bytes_per_second: 17,
+        scrub_every: Duration::from_millis(18),
+        disk_low_bytes: 19,
+        disk_full_bytes: 20,
     };
     assert_eq!(Topology::parse("x.toml", &text).unwrap().limits, wanted);
 }

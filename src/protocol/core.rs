@@ -16,7 +16,7 @@ use super::peers::Peers;
 use super::reconcile::{Half, Summing};
 use super::replica::Replica;
 use super::sender::StreamId;
-use super::step::{Config, Now, Output, Report, RequestId};
+use super::step::{Config, Now, Output, Report, RequestId, Room};
 use super::timers::Timers;
 
 /// Who asked for an operation.
@@ -127,6 +127,7 @@ pub(super) enum Counter {
     Relayed,
     Fenced,
     Retired,
+    NoRoom,
 }
 
 impl Counter {
@@ -158,6 +159,7 @@ impl Counter {
             Self::Relayed => "relayed_appends_total",
             Self::Fenced => "fenced_total",
             Self::Retired => "retired_total",
+            Self::NoRoom => "no_room_total",
         }
     }
 }
@@ -187,6 +189,8 @@ pub(super) struct Core {
     pub(super) sweeping: VecDeque<PartitionId>,
     /// Versions of this node that lost to concurrent ones, by the region of the winner.
     pub(super) lost: BTreeMap<RegionId, u64>,
+    /// What this node's disk has room for.
+    pub(super) room: Room,
     next_id: u64,
 }
 
@@ -223,6 +227,7 @@ impl Core {
             spoilt: BTreeSet::new(),
             sweeping: VecDeque::new(),
             lost: BTreeMap::new(),
+            room: Room::default(),
             // Ids go on rising over restarts, so that a peer can tell a repeated question from a new one.
             next_id: now.wall.0,
         }

@@ -7,7 +7,7 @@ use crate::model::{
 };
 
 use super::answer;
-use super::core::{Core, Origin, report};
+use super::core::{Core, Counter, Origin, report};
 use super::forward::{Forwards, Seen};
 use super::gate::Gates;
 use super::heartbeat::{self, Heartbeats};
@@ -22,7 +22,7 @@ use super::reconcile::{LEAF_ROWS_MAX, Reconciler, Summing, Told};
 use super::replica::Replica;
 use super::select::{self, Selects};
 use super::sender::Sender;
-use super::step::{Config, Input, Now, Output, Report};
+use super::step::{Config, Input, Now, Output, Report, Room};
 use super::timers::Timer;
 use super::upkeep;
 use super::view::{self, View};
@@ -136,6 +136,7 @@ impl Machine {
                     self.on_durable(now, ticket, outputs);
                 }
             }
+            Input::Room(room) => self.core.room = room,
             Input::Answered { ticket, answer } => self.on_answered(now, ticket, answer, outputs),
         }
     }
@@ -276,6 +277,10 @@ impl Machine {
                 for want in wants {
                     self.sender.on_want(&self.core, from, want);
                 }
+            }
+            // As if they were lost: they are sent again when there is room.
+            Message::Append(_) | Message::Repair { .. } if self.core.room == Room::Full => {
+                self.core.count(Counter::NoRoom, 1);
             }
             Message::Append(append) => {
                 self.has_moved = true;

@@ -294,6 +294,8 @@ pub enum Unavailable {
     Overloaded,
     /// The node is stopping.
     Stopping,
+    /// The coordinator's disk is nearly full.
+    Disk,
 }
 
 /// Why the outcome is not known.

@@ -46,5 +46,5 @@ pub use message::{
     Ack, Append, Heartbeat, Known, Lane, Mark, Message, Operation, Outcome, Refusal, Request,
     Unavailable, Unknown, Want, Written,
 };
-pub use step::{Config, Input, Now, Output, Report, RequestId};
+pub use step::{Config, Input, Now, Output, Report, RequestId, Room};
 pub use view::{PeerView, RegionView, View};

@@ -16,7 +16,7 @@ use super::message::{Operation, Outcome, Refusal, Request, Unavailable};
 use super::read::ReadRequest;
 use super::replica::Replica;
 use super::select::{Asker, SelectRequest};
-use super::step::{Now, Output};
+use super::step::{Now, Output, Room};
 use super::wait::WaitRequest;
 use super::write::WriteRequest;
 use crate::model::RowKey;
@@ -82,7 +82,12 @@ impl Machine {
             }
             return;
         }
-        if matches!(accepted.operation, Operation::Write(_)) {
+        if let Operation::Write(write) = &accepted.operation {
+            if !has_room(core, write) {
+                core.count(Counter::NoRoom, 1);
+                let outcome = Outcome::Unavailable(Unavailable::Disk);
+                return reply(outputs, accepted.origin, outcome);
+            }
             self.carry_out(now, accepted, outputs);
             return;
         }
@@ -317,6 +322,24 @@ fn is_for_another(core: &Core, accepted: &Accepted) -> bool {
     is_client
         && write.condition.is_some()
         && first_in_line(core, accepted.partition) != Some(core.me)
+}
+
+/// Whether the disk has room for a write. One that takes data away makes room in the end.
+fn has_room(core: &Core, write: &Write) -> bool {
+    let is_removal = match &write.op {
+        WriteOp::Delete | WriteOp::DeleteSiblings { .. } | WriteOp::Clear { .. } => true,
+        WriteOp::Put(_)
+        | WriteOp::PutSibling { .. }
+        | WriteOp::Add { .. }
+        | WriteOp::Reset { .. }
+        | WriteOp::Members { .. }
+        | WriteOp::Fields { .. } => false,
+    };
+    match core.room {
+        Room::Enough => true,
+        Room::Low => is_removal,
+        Room::Full => false,
+    }
 }
 
 /// The first replica of a partition in this region that serves.

@@ -37,6 +37,18 @@ pub struct Config {
     pub limits: Limits,
 }
 
+/// Room on this node's disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Room {
+    /// Enough.
+    #[default]
+    Enough,
+    /// Clients' writes are refused, but for those that take data away; what peers send is still taken.
+    Low,
+    /// Nothing is taken.
+    Full,
+}
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -68,6 +80,8 @@ pub enum Input {
         /// What it says.
         message: Message,
     },
+    /// The room on this node's disk has become another.
+    Room(Room),
     /// Changes were decided by the door, in this order, but are not yet on disk.
     Staged(Vec<(Ticket, Effect)>),
     /// The changes of these tickets are on disk.

@@ -72,14 +72,13 @@ pub(super) async fn clock<N: Node>(shared: &Shared<N>, body: Body) -> Result<Res
         bytes_max: BODY_BYTES_MAX,
         what: "clock change",
     };
-    limit.declared(&body)?;
-    let change: ClockChange =
-        serde_json::from_slice(&limit.read(body).await?).map_err(|error| {
-            Problem::new(
-                Code::BadBody,
-                format!("the body is no clock change: {error}"),
-            )
-        })?;
+    let body = limit.read(body, &shared.budget).await?;
+    let change: ClockChange = serde_json::from_slice(&body.bytes).map_err(|error| {
+        Problem::new(
+            Code::BadBody,
+            format!("the body is no clock change: {error}"),
+        )
+    })?;
     Clock::set_wall_offset(i64::from(change.offset_ms) * 1_000);
     tracing::warn!(offset_ms = change.offset_ms, "the wall clock was put off");
     Ok(json(&change))

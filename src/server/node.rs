@@ -7,6 +7,7 @@ use crate::model::{DigestNode, Duration, NodeId, PartitionId, Wall};
 use crate::node::{Clock, Handle, NodeStats, PartitionDigest};
 use crate::placement::Topology;
 use crate::protocol::{Outcome, Request, View};
+use crate::storage::ScrubStats;
 
 /// A running node; see [`Handle`], whose methods these are.
 pub(super) trait Node: Send + Sync + 'static {
@@ -33,6 +34,9 @@ pub(super) trait Node: Send + Sync + 'static {
 
     /// Whether every partition here serves.
     fn is_ready(&self) -> bool;
+
+    /// Has everything on disk read and checked now; what was done so far.
+    fn scrub(&self) -> ScrubStats;
 
     /// The root digests of all partitions here.
     fn digests(&self) -> impl Future<Output = Vec<PartitionDigest>> + Send;
@@ -76,6 +80,10 @@ impl Node for Handle {
 
     fn is_ready(&self) -> bool {
         Self::is_ready(self)
+    }
+
+    fn scrub(&self) -> ScrubStats {
+        Self::scrub(self)
     }
 
     fn digests(&self) -> impl Future<Output = Vec<PartitionDigest>> + Send {

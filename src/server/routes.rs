@@ -62,6 +62,8 @@ pub(super) enum Endpoint {
     Digests,
     /// [`status::digest_children`].
     DigestChildren,
+    /// [`status::scrub`].
+    Scrub,
     /// [`status::metrics`].
     Metrics,
     /// [`OPENAPI`].
@@ -100,7 +102,7 @@ const MAP: &str = "/v1/map/{keyspace}/{key}";
 const CHILDREN: &str = "/v1/digests/{keyspace}/{partition}/{level}/{index}";
 
 /// All routes.
-pub(super) const ROUTES: [Route; 32] = [
+pub(super) const ROUTES: [Route; 33] = [
     route(Verb::Get, KEY, Endpoint::Key),
     route(Verb::Head, KEY, Endpoint::Key),
     route(Verb::Put, KEY, Endpoint::Key),
@@ -126,6 +128,7 @@ pub(super) const ROUTES: [Route; 32] = [
     route(Verb::Get, "/readyz", Endpoint::Ready),
     route(Verb::Get, "/v1/status", Endpoint::Status),
     route(Verb::Get, "/v1/regions", Endpoint::Regions),
+    route(Verb::Post, "/v1/scrub", Endpoint::Scrub),
     route(Verb::Get, "/v1/digests", Endpoint::Digests),
     route(Verb::Get, CHILDREN, Endpoint::DigestChildren),
     route(Verb::Get, "/metrics", Endpoint::Metrics),
@@ -199,6 +202,7 @@ impl Endpoint {
             | Self::Regions
             | Self::Digests
             | Self::DigestChildren
+            | Self::Scrub
             | Self::Metrics
             | Self::OpenApi
             | Self::Links
@@ -251,6 +255,7 @@ impl Endpoint {
             Self::Regions => Ok(status::regions(shared)),
             Self::Digests => Ok(status::digests(shared).await),
             Self::DigestChildren => status::digest_children(shared, tail(uri)?).await,
+            Self::Scrub => Ok(status::scrub(shared)),
             Self::Metrics => status::metrics(shared),
             Self::OpenApi => Ok(json_bytes(Bytes::from_static(OPENAPI.as_bytes()))),
             Self::Links => dev::links(shared),

@@ -504,7 +504,10 @@ pub(super) fn fate(outcome: &Outcome) -> Fate {
         Outcome::NotYet => Fate::Unavailable,
         Outcome::Unavailable(Unavailable::Overloaded) => Fate::Overloaded,
         Outcome::Unavailable(
-            Unavailable::Replicas | Unavailable::Deadline | Unavailable::Stopping,
+            Unavailable::Replicas
+            | Unavailable::Deadline
+            | Unavailable::Stopping
+            | Unavailable::Disk,
         ) => Fate::Unavailable,
         Outcome::Unknown(_) => Fate::Unknown,
     }
@@ -558,6 +561,10 @@ fn unavailable(reason: Unavailable) -> Problem {
         Unavailable::Stopping => (
             Code::Unavailable,
             "nothing happened: this node is stopping; ask another node of the region",
+        ),
+        Unavailable::Disk => (
+            Code::Unavailable,
+            "nothing happened: the node's disk is nearly full, and takes only deletes; make room, or ask another node of the region",
         ),
         Unavailable::Overloaded => (
             Code::Overloaded,

@@ -99,6 +99,25 @@ struct Children {
     children: Vec<String>,
 }
 
+#[derive(Serialize)]
+struct ScrubForm {
+    running: bool,
+    passes: u64,
+    partitions_done: u64,
+    damaged: u64,
+}
+
+/// Begins a scrub, if none is under way; says what was done before.
+pub(super) fn scrub<N: Node>(shared: &Shared<N>) -> Response {
+    let stats = shared.node.scrub();
+    json(&ScrubForm {
+        running: stats.is_running,
+        passes: stats.passes,
+        partitions_done: stats.partitions_done,
+        damaged: stats.damaged,
+    })
+}
+
 /// The process works.
 pub(super) fn health() -> Response {
     with_type(Body::from("ok\n"), TEXT)

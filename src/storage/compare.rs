@@ -35,7 +35,7 @@ impl<S: Snapshot> Reader<S> {
             let position = known.partition.position();
             (published.snapshot.clone(), position, hashes)
         };
-        let mut hashes = hashes.ok_or(Unreadable("there is no such node in a digest"))?;
+        let mut hashes = hashes.ok_or(Unreadable::Asked("there is no such node in a digest"))?;
         for (node, hashes) in nodes.iter().zip(&mut hashes) {
             if node.level + 1 == DIGEST_LEVELS {
                 self.mark_busy(&snapshot, partition, node.index, hashes)?;
@@ -114,7 +114,7 @@ impl<S: Snapshot> Reader<S> {
 
     fn run(&self, partition: PartitionId, run: &Run) -> Result<(S, Position, Span), Unreadable> {
         if run.first > run.last || run.last >= DIGEST_LEAVES {
-            return Err(Unreadable("there is no such leaf in a digest"));
+            return Err(Unreadable::Asked("there is no such leaf in a digest"));
         }
         let (snapshot, position) = self.view(partition, Partition::position)?;
         let span = keys::leaf_rows(partition, self.partition_count, run.first, run.last);

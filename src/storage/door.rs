@@ -1,6 +1,7 @@
 //! The door: opening, committing, closing. What each change does is found from `stage`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use crate::hlc::Hlc;
 use crate::model::{
@@ -10,10 +11,10 @@ use crate::model::{
 
 use super::engine::{Batch, Engine, Snapshot, Space};
 use super::form::{self, MarksForm};
-use super::load::{BATCHES_KEPT, load_batch_sequence, load_life, load_partition, next_life};
+use super::load::{load_life, load_partition, next_life};
 use super::partition::Partition;
 use super::published::{Published, Shared};
-use super::{Error, Reader, keys};
+use super::{Error, Reader, Tail, keys, ring};
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -91,12 +92,13 @@ impl<E: Engine> Door<E> {
         let snapshot = engine.snapshot();
         let known = load_life(&snapshot, &options)?;
         let was_clean = known.is_some() && snapshot.get(Space::Meta, keys::CLEAN)?.is_some();
-        let life = next_life(known, &options);
+        let tail = engine.tail();
+        let life = next_life(known, tail, &options);
         let clock_bound = match snapshot.get(Space::Meta, keys::CLOCK)? {
             Some(value) => form::open(Space::Meta, keys::CLOCK, &value)?,
             None => Timestamp::ZERO,
         };
-        let batch_sequence = load_batch_sequence(&snapshot)?;
+        let batch_sequence = ring::load(&snapshot, tail)? + 1;
         let mut published = BTreeMap::new();
         for partition in &options.partitions {
             let known = load_partition(&snapshot, *partition, options.partition_count)?;
@@ -107,7 +109,12 @@ impl<E: Engine> Door<E> {
         let life_value = form::seal(Space::Meta, keys::LIFE, &life)?;
         batch.put(Space::Meta, keys::LIFE.to_vec(), life_value);
         batch.remove(Space::Meta, keys::CLEAN.to_vec());
+        ring::stage(&mut batch, batch_sequence)?;
         engine.commit(batch)?;
+        engine.note_tail(Tail {
+            incarnation: life.incarnation,
+            number: batch_sequence,
+        });
 
         let actor = Actor {
             node: options.node,
@@ -187,6 +194,11 @@ impl<E: Engine> Door<E> {
         Reader::new(self.shared.clone(), self.partition_count)
     }
 
+    /// The data folder of the engine.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        self.engine.folder().map(Path::to_owned)
+    }
+
     /// Commits what is staged and marks the stop as clean, so that the next start can say so.
     ///
     /// # Errors
@@ -202,7 +214,7 @@ impl<E: Engine> Door<E> {
             keys::CLOCK.to_vec(),
             form::seal_clock(reading)?,
         );
-        self.engine.commit(batch)
+        self.commit_batch(batch)
     }
 
     /// Batches that were committed.
@@ -229,8 +241,8 @@ impl<E: Engine> Door<E> {
             return Ok(());
         }
         self.stage_clock_bound()?;
-        self.stage_sequence()?;
-        self.engine.commit(std::mem::take(&mut self.staged))?;
+        let batch = std::mem::take(&mut self.staged);
+        self.commit_batch(batch)?;
         self.snapshot = self.engine.snapshot();
         self.publish();
         Ok(())
@@ -294,12 +306,15 @@ impl<E: Engine> Door<E> {
         Ok(())
     }
 
-    fn stage_sequence(&mut self) -> Result<(), Error> {
+    /// Commits a batch under its number. Every batch of a store is committed here or when it is opened.
+    fn commit_batch(&mut self, mut batch: Batch) -> Result<(), Error> {
         self.batch_sequence += 1;
-        let slot = u16::try_from(self.batch_sequence % BATCHES_KEPT).unwrap_or(0);
-        let key = keys::batch(slot);
-        let value = form::seal(Space::Meta, &key, &self.batch_sequence)?;
-        self.staged.put(Space::Meta, key, value);
+        ring::stage(&mut batch, self.batch_sequence)?;
+        self.engine.commit(batch)?;
+        self.engine.note_tail(Tail {
+            incarnation: self.actor.incarnation.0,
+            number: self.batch_sequence,
+        });
         Ok(())
     }
 

@@ -1,11 +1,13 @@
 //! What the door needs of an engine: ordered bytes in a few spaces, atomic durable batches, snapshots.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::{Bound, ControlFlow};
+use std::path::Path;
 
 use bytes::Bytes;
 
-use super::Error;
+use super::{Error, Tail};
 
 /// A space of keys. Few, because an idle one pins the engine's journal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -29,6 +31,16 @@ impl Space {
             Self::Log => 2,
             Self::Meta => 3,
         }
+    }
+}
+
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rows => "rows",
+            Self::Log => "log entries",
+            Self::Meta => "marks",
+        })
     }
 }
 
@@ -117,6 +129,19 @@ pub trait Engine: Send + 'static {
     /// The engine cannot write: it is not known whether the batch will be there after a restart, and
     /// nothing more may be written.
     fn commit(&mut self, batch: Batch) -> Result<(), Error>;
+
+    /// The data folder that it lies in, if there is one.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
+
+    /// The last batch that was noted as durable, outside the engine itself, when it was opened.
+    fn tail(&self) -> Option<Tail> {
+        None
+    }
+
+    /// Notes that a batch is durable. It may fail in silence: then less damage is noticed.
+    fn note_tail(&mut self, _tail: Tail) {}
 }
 
 /// Whether no key can lie between these bounds (engines need not take such).

@@ -16,6 +16,15 @@ pub enum Error {
         /// What was found.
         what: &'static str,
     },
+    /// Batches that were durable are not there.
+    #[error(
+        "{what}: the data folder has lost acknowledged changes. Move it aside and start again: the node comes \
+         back as a new incarnation and is refilled by its peers"
+    )]
+    Lost {
+        /// What was found.
+        what: String,
+    },
     /// The folder was written by another node, or under another number of partitions.
     #[error(
         "{what}: this data folder is not this node's. Check the configured folder and topology"
@@ -44,6 +53,30 @@ pub enum Error {
         path: PathBuf,
         /// The system's word.
         cause: io::Error,
+    },
+    /// The engine panicked over what it found.
+    #[error("cannot {deed}: the engine panicked over what it found: {words}")]
+    Panicked {
+        /// What was tried.
+        deed: &'static str,
+        /// The panic's words.
+        words: String,
+    },
+    /// What was tried has not ended.
+    #[error("cannot {deed}: it has not ended after {seconds} s. Check the disk")]
+    Hangs {
+        /// What was tried.
+        deed: &'static str,
+        /// For so long.
+        seconds: u64,
+    },
+    /// The store is damaged, and is not replaced by itself.
+    #[error("the store is damaged ({words}): {advice}")]
+    Damaged {
+        /// What was found.
+        words: String,
+        /// What the operator may do.
+        advice: String,
     },
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]

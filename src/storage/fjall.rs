@@ -12,28 +12,44 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
 
+use super::damage::{COMMIT, STORE};
 use super::engine::is_void;
+use super::tail::{Tail, TailFile};
 use super::{Batch, Engine, Error, Snapshot, Space};
 
 /// Block cache in bytes. Several nodes may run in one process.
 const CACHE_BYTES: u64 = 16 << 20;
 
-/// Memtable of the rows in bytes; up to five may be alive when the disk is slower than the writes.
-const ROWS_MEMTABLE_BYTES: u64 = 16 << 20;
+/// Sizes and threads of a database.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Memtable of the rows in bytes; up to five may be alive when the disk is slower than the writes.
+    pub(super) rows_memtable_bytes: u64,
+    /// Memtables of log and meta in bytes.
+    pub(super) other_memtable_bytes: u64,
+    /// Flushes and compactions at a time: with one thread a long compaction would hold up flushes, and so writes.
+    pub(super) workers: usize,
+}
 
-/// Memtables of log and meta in bytes.
-const OTHER_MEMTABLE_BYTES: u64 = 8 << 20;
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            rows_memtable_bytes: 16 << 20,
+            other_memtable_bytes: 8 << 20,
+            workers: 2,
+        }
+    }
+}
 
 /// Journals in bytes beyond which idle memtables are flushed too. It triggers, it does not cap.
 const JOURNAL_BYTES: u64 = 192 << 20;
-
-/// Flushes and compactions at a time: with one thread a long compaction would hold up flushes, and so writes.
-const WORKERS: usize = 2;
 
 /// The engine.
 pub struct Fjall {
     database: Database,
     keyspaces: Keyspaces,
+    data: PathBuf,
+    tail: TailFile,
 }
 
 #[derive(Clone)]
@@ -65,34 +81,48 @@ impl Fjall {
     /// # Errors
     /// The folder cannot be made, is in use, or is damaged.
     pub fn open(data: &Path) -> Result<Self, Error> {
-        let path = data.join("store");
+        Self::open_with(data, Sizes::default())
+    }
+
+    pub(super) fn open_with(data: &Path, sizes: Sizes) -> Result<Self, Error> {
+        let path = data.join(STORE);
         fs::create_dir_all(data).map_err(file_error("create the folder", data))?;
         let is_there = path.try_exists().map_err(file_error("look for", &path))?;
+        let mut tail = TailFile::open(data)?;
         if !is_there {
-            create(data, &path)?;
+            create(data, &path, sizes, &mut tail)?;
         }
-        open(&path)
+        let (database, keyspaces) = open(&path, sizes)?;
+        Ok(Self {
+            database,
+            keyspaces,
+            data: data.to_owned(),
+            tail,
+        })
     }
 }
 
 /// Makes an empty database beside its place, and moves it there when it is whole.
-fn create(data: &Path, path: &Path) -> Result<(), Error> {
+fn create(data: &Path, path: &Path, sizes: Sizes, tail: &mut TailFile) -> Result<(), Error> {
     let fresh = data.join("store.new");
     if fresh.try_exists().map_err(file_error("look for", &fresh))? {
         fs::remove_dir_all(&fresh).map_err(file_error("remove the unfinished folder", &fresh))?;
     }
-    drop(open(&fresh)?);
+    drop(open(&fresh, sizes)?);
+    // What a store that is gone had durable must not be asked of this one.
+    tail.begin()
+        .map_err(file_error("begin the note of the last batch in", data))?;
     fs::rename(&fresh, path).map_err(file_error("move into place the folder", &fresh))?;
     File::open(data)
         .and_then(|folder| folder.sync_all())
         .map_err(file_error("sync the folder", data))
 }
 
-fn open(path: &Path) -> Result<Fjall, Error> {
+fn open(path: &Path, sizes: Sizes) -> Result<(Database, Keyspaces), Error> {
     let database = Database::builder(path)
         .cache_size(CACHE_BYTES)
         .max_journaling_size(JOURNAL_BYTES)
-        .worker_threads(WORKERS)
+        .worker_threads(sizes.workers)
         .open()
         .map_err(engine_error("open the database"))?;
     let keyspace = |name, memtable| {
@@ -103,14 +133,11 @@ fn open(path: &Path) -> Result<Fjall, Error> {
             .map_err(engine_error("open a keyspace of the database"))
     };
     let keyspaces = Keyspaces {
-        rows: keyspace("rows", ROWS_MEMTABLE_BYTES)?,
-        log: keyspace("log", OTHER_MEMTABLE_BYTES)?,
-        meta: keyspace("meta", OTHER_MEMTABLE_BYTES)?,
+        rows: keyspace("rows", sizes.rows_memtable_bytes)?,
+        log: keyspace("log", sizes.other_memtable_bytes)?,
+        meta: keyspace("meta", sizes.other_memtable_bytes)?,
     };
-    Ok(Fjall {
-        database,
-        keyspaces,
-    })
+    Ok((database, keyspaces))
 }
 
 fn engine_error(deed: &'static str) -> impl Fn(fjall::Error) -> Error {
@@ -147,7 +174,21 @@ impl Engine for Fjall {
                 }
             }
         }
-        out.commit().map_err(engine_error("commit to the database"))
+        out.commit().map_err(engine_error(COMMIT))
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.data)
+    }
+
+    fn tail(&self) -> Option<Tail> {
+        self.tail.found()
+    }
+
+    fn note_tail(&mut self, tail: Tail) {
+        if let Err(error) = self.tail.write(tail) {
+            tracing::warn!(%error, "the last batch cannot be noted beside the store");
+        }
     }
 }
 

@@ -183,12 +183,26 @@ pub(super) fn sealed(space: Space, key: &[u8], contents: &[u8]) -> Vec<u8> {
     [&[VERSION], &sum[..], contents].concat()
 }
 
+/// Whether a value is whole, whatever is in it.
+pub(super) fn check(space: Space, key: &[u8], value: &[u8]) -> Result<(), Error> {
+    payload(space, key, value).map(|_| ())
+}
+
 /// Opens the value of a key.
 pub(super) fn open<T: DeserializeOwned>(
     space: Space,
     key: &[u8],
     value: &[u8],
 ) -> Result<T, Error> {
+    match postcard::take_from_bytes(payload(space, key, value)?) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) | Err(_) => Err(Error::Corrupt {
+            what: "a record cannot be decoded",
+        }),
+    }
+}
+
+fn payload<'a>(space: Space, key: &[u8], value: &'a [u8]) -> Result<&'a [u8], Error> {
     let corrupt = |what| Error::Corrupt { what };
     let (head, payload) = value
         .split_first_chunk::<HEAD>()
@@ -200,10 +214,7 @@ pub(super) fn open<T: DeserializeOwned>(
     if u64::from_be_bytes(sum) != checksum(space, key, payload) {
         return Err(corrupt("a record fails its checksum"));
     }
-    match postcard::take_from_bytes(payload) {
-        Ok((value, [])) => Ok(value),
-        Ok(_) | Err(_) => Err(corrupt("a record cannot be decoded")),
-    }
+    Ok(payload)
 }
 
 fn checksum(space: Space, key: &[u8], payload: &[u8]) -> u64 {

@@ -25,7 +25,7 @@ const PARTITION: u8 = b'P';
 const MARKS: u8 = b'A';
 const LEAF: u8 = b'L';
 const GRAVE: u8 = b'G';
-const BATCH: u8 = b'B';
+const BATCH: u8 = b'N';
 const EXPIRY: u8 = b'X';
 const REPEATED: u8 = b'R';
 const OPERATION: u8 = b'O';
@@ -443,16 +443,21 @@ pub(super) fn parse_leaf(bytes: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(*leaf))
 }
 
-/// The slot in which a batch's sequence number is noted.
+/// The slot in which a batch's number is noted; in every space.
 pub(super) fn batch(slot: u16) -> Vec<u8> {
     let mut out = vec![BATCH];
     out.extend_from_slice(&slot.to_be_bytes());
     out
 }
 
-/// All such slots.
+/// All such slots, and perhaps others.
 pub(super) fn batch_span() -> Span {
     Span::prefix(vec![BATCH])
+}
+
+/// Whether this is the name of such a slot. Names of rows and log entries are longer, and no range of them holds one.
+pub(super) fn is_batch(bytes: &[u8]) -> bool {
+    matches!(bytes, [BATCH, _, _])
 }
 
 #[cfg(test)]

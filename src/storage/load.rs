@@ -1,6 +1,5 @@
 //! What is read when a store is opened, and how it is believed.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use crate::digest::Tree;
@@ -11,11 +10,8 @@ use super::engine::{Snapshot, Space};
 use super::form::{self, LifeForm, MarksForm, PartitionForm};
 use super::partition::Partition;
 use super::published::PublishedPartition;
+use super::tail::Tail;
 use super::{Error, keys};
-
-/// Batches whose sequence numbers are kept: among them a lost one is noticed when the store is opened. More than
-/// an engine's journal usually holds would cost more than it shows.
-pub(super) const BATCHES_KEPT: u64 = 8192;
 
 pub(super) fn load_life<S: Snapshot>(
     snapshot: &S,
@@ -58,12 +54,19 @@ fn is_empty<S: Snapshot>(snapshot: &S) -> Result<bool, Error> {
     Ok(is_empty)
 }
 
-/// A life later than the one before: whichever copy of a disk is started, no number is given twice.
-pub(super) fn next_life(known: Option<LifeForm>, options: &OpenOptions) -> LifeForm {
+/// A life later than the one before, and than one that only the tail remembers: whichever copy of a disk is started,
+/// no number is given twice.
+pub(super) fn next_life(
+    known: Option<LifeForm>,
+    tail: Option<Tail>,
+    options: &OpenOptions,
+) -> LifeForm {
     let millis = (options.wall.0 / 1000) & ((1 << 44) - 1);
     let fresh = (millis << 20) | (options.chance & ((1 << 20) - 1));
-    let incarnation = match known {
-        Some(life) => fresh.max(life.incarnation.saturating_add(1)),
+    let known = known.map(|life| life.incarnation);
+    let last = known.max(tail.map(|tail| tail.incarnation));
+    let incarnation = match last {
+        Some(last) => fresh.max(last.saturating_add(1)),
         None => fresh,
     };
     LifeForm {
@@ -71,26 +74,6 @@ pub(super) fn next_life(known: Option<LifeForm>, options: &OpenOptions) -> LifeF
         incarnation,
         partition_count: options.partition_count,
     }
-}
-
-/// The sequence number of the last batch. The numbers of the last [`BATCHES_KEPT`] batches must all be there: a
-/// gap means that the engine lost a batch out of the middle of its journal, and that marks, which later batches
-/// wrote, claim rows that are not there.
-pub(super) fn load_batch_sequence<S: Snapshot>(snapshot: &S) -> Result<u64, Error> {
-    let mut found = BTreeSet::new();
-    for_each(snapshot, Space::Meta, &keys::batch_span(), |key, value| {
-        found.insert(form::open::<u64>(Space::Meta, key, value)?);
-        Ok(())
-    })?;
-    let last = found.last().copied().unwrap_or(0);
-    let first_kept = last.saturating_sub(BATCHES_KEPT);
-    let kept = found.range(first_kept + 1..).count();
-    if u64::try_from(kept).unwrap_or(0) != last - first_kept {
-        return Err(Error::Corrupt {
-            what: "a batch of changes is missing",
-        });
-    }
-    Ok(last)
 }
 
 pub(super) fn load_partition<S: Snapshot>(

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::engine::is_void;
+use super::keys::is_batch;
 use super::{Batch, Engine, Error, Snapshot, Space};
 
 type Versions = Vec<(u64, Option<Bytes>)>;
@@ -105,14 +106,15 @@ impl MemoryDisk {
         }
     }
 
-    /// Flips a bit in the value of one of the present records of a space; `pick` chooses which. Says whether
+    /// Flips a bit in the value of one of the present records of a space, numbers of batches left out; `pick` chooses which. Says whether
     /// there was one.
     pub fn rot(&self, space: Space, pick: u64) -> bool {
         let mut state = self.lock();
         let mut values: Vec<&mut Bytes> = state
             .map_mut(space)
-            .values_mut()
-            .filter_map(|versions| versions.last_mut())
+            .iter_mut()
+            .filter(|(key, _)| !is_batch(key))
+            .filter_map(|(_, versions)| versions.last_mut())
             .filter_map(|(_, value)| value.as_mut())
             .collect();
         let count = u64::try_from(values.len()).unwrap_or(u64::MAX).max(1);

@@ -39,17 +39,38 @@ impl<S> Clone for Reader<S> {
 }
 
 /// Why a question cannot be answered.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Unreadable(pub(super) &'static str);
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    /// It asks for what is not here, or cannot be.
+    Asked(&'static str),
+    /// The stored state cannot be read.
+    Failed(Error),
+}
 
-pub(super) const NOT_HERE: Unreadable = Unreadable("this node does not hold the partition");
+pub(super) const NOT_HERE: Unreadable = Unreadable::Asked("this node does not hold the partition");
 
 impl From<Error> for Unreadable {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Corrupt { what } | Error::Foreign { what } => Self(what),
-            Error::Engine { deed, .. } | Error::File { deed, .. } => Self(deed),
-            Error::Thread(_) | Error::Stopped => Self("the store has stopped"),
+        Self::Failed(error)
+    }
+}
+
+impl Unreadable {
+    /// In words.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Asked(reason) => reason,
+            Self::Failed(error) => match error {
+                Error::Corrupt { what } | Error::Foreign { what } => what,
+                Error::Lost { .. } => "batches are missing",
+                Error::Engine { deed, .. }
+                | Error::File { deed, .. }
+                | Error::Panicked { deed, .. }
+                | Error::Hangs { deed, .. } => deed,
+                Error::Thread(_) | Error::Stopped | Error::Damaged { .. } => {
+                    "the store has stopped"
+                }
+            },
         }
     }
 }
@@ -64,8 +85,16 @@ impl<S: Snapshot> Reader<S> {
 
     /// Answers a question; blocks on the disk.
     pub fn answer(&self, query: &crate::model::Query) -> Answer {
+        let answer = self.try_answer(query);
+        answer.unwrap_or_else(|why| Answer::Unreadable {
+            reason: why.reason(),
+        })
+    }
+
+    /// As [`Self::answer`], with the reason if there is none.
+    pub(super) fn try_answer(&self, query: &crate::model::Query) -> Result<Answer, Unreadable> {
         use crate::model::Query;
-        let answer = match query {
+        match query {
             Query::Rows(rows) => self.rows(rows),
             Query::Log(query) => self.log(query),
             Query::Digest { partition, nodes } => self.digest(*partition, nodes),
@@ -107,8 +136,11 @@ impl<S: Snapshot> Reader<S> {
                 after,
                 rows_max,
             } => self.graves(*partition, after.as_ref(), *rows_max),
-        };
-        answer.unwrap_or_else(|Unreadable(reason)| Answer::Unreadable { reason })
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Shared<S> {
+        &self.shared
     }
 
     /// The digest of everything in a partition; nothing if it is not here.

@@ -35,7 +35,9 @@ impl<S: Snapshot> Reader<S> {
         selection: &Selection,
         beyond: Option<&Position>,
     ) -> Result<Answer, Unreadable> {
-        let key = selection.key().ok_or(Unreadable("no row is named"))?;
+        let key = selection
+            .key()
+            .ok_or(Unreadable::Asked("no row is named"))?;
         let partition = key.partition(self.partition_count);
         let (snapshot, position): (S, Position) = self.view(partition, Partition::position)?;
         let (rows, next) = match selection {

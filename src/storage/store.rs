@@ -13,10 +13,12 @@ use crate::model::Ticket;
 use crate::model::{Answer, Change, DigestNode, Duration, Effect, PartitionId, Query, Time, Wall};
 
 use super::queue::{Limit, Queue};
+use super::scrub::Scrub;
 use super::stats::Counters;
 use super::writer::{Threads, start};
 use super::{
-    Door, Engine, Error, Fjall, FjallSnapshot, OpenOptions, Opened, Reader, Snapshot, StoreStats,
+    Door, Engine, Error, FjallSnapshot, OpenOptions, Opened, Reader, Refill, Snapshot, StoreStats,
+    recover,
 };
 
 /// Changes that may wait for the writer.
@@ -61,6 +63,8 @@ pub struct StoreOptions {
     pub clock: Arc<dyn Clock>,
     /// What to do when it fails.
     pub on_broken: OnBroken,
+    /// What may be done about a damaged store when it is opened, or while it runs.
+    pub refill: Refill,
     /// A commit that takes longer counts as failed: the disk, or a writer inside the engine, hangs.
     pub stall_max: Duration,
 }
@@ -72,6 +76,7 @@ impl StoreOptions {
             open,
             clock,
             on_broken: Arc::new(abort),
+            refill: Refill::default(),
             stall_max: Duration::from_secs(30),
         }
     }
@@ -113,6 +118,7 @@ pub struct Store<S: Snapshot = FjallSnapshot> {
     queries: Arc<Queue<(Ticket, Query)>>,
     reader: Reader<S>,
     counters: Arc<Counters>,
+    scrub: Arc<Scrub>,
     threads: Option<Threads>,
 }
 
@@ -125,7 +131,8 @@ impl Store {
         data: &Path,
         options: StoreOptions,
     ) -> Result<(Self, Opened, mpsc::Receiver<StoreEvent>), Error> {
-        Self::start(Fjall::open(data)?, options)
+        let (door, opened) = recover::open(data, &options.open, options.refill)?;
+        Self::run(door, opened, options)
     }
 }
 
@@ -138,19 +145,31 @@ impl<S: Snapshot> Store<S> {
         engine: E,
         options: StoreOptions,
     ) -> Result<(Self, Opened, mpsc::Receiver<StoreEvent>), Error> {
-        let options = Arc::new(options);
         let (door, opened) = Door::open(engine, options.open.clone())?;
+        Self::run(door, opened, options)
+    }
+
+    fn run<E: Engine<Snapshot = S>>(
+        door: Door<E>,
+        opened: Opened,
+        options: StoreOptions,
+    ) -> Result<(Self, Opened, mpsc::Receiver<StoreEvent>), Error> {
+        let options = Arc::new(options);
         let changes = Arc::new(Queue::new(CHANGES));
         let queries = Arc::new(Queue::new(QUERIES));
         let counters = Arc::new(Counters::default());
         let (events, receiver) = mpsc::channel(EVENTS);
         let reader = door.reader();
-        let threads = start(door, &changes, &queries, &counters, &events, &options)?;
+        let scrub = Arc::new(Scrub::default());
+        let threads = start(
+            door, &changes, &queries, &counters, &scrub, &events, &options,
+        )?;
         let store = Self {
             changes,
             queries,
             reader,
             counters,
+            scrub,
             threads: Some(threads),
         };
         Ok((store, opened, receiver))
@@ -196,6 +215,11 @@ impl<S: Snapshot> Store<S> {
     /// Counters.
     pub fn stats(&self) -> StoreStats {
         self.counters.read(self.changes.size())
+    }
+
+    /// Its scrub.
+    pub fn scrub(&self) -> Arc<Scrub> {
+        Arc::clone(&self.scrub)
     }
 
     /// Commits and answers what is queued, marks the stop as clean, and ends the threads; blocks. Events

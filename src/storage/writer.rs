@@ -1,5 +1,6 @@
 //! The threads of a store: the writer, the readers, and the one that watches the writer.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -9,10 +10,14 @@ use tokio::sync::mpsc::Sender;
 use crate::model::Ticket;
 use crate::model::{Answer, Change, Duration, Query, Time};
 
+use super::damage::{Fate, mark};
 use super::queue::{Limit, Queue};
+use super::reader::Unreadable;
+use super::scrub::{Scrub, ScrubThread};
 use super::stats::Counters;
 use super::store::{OnBroken, StoreEvent, StoreOptions, WriterHandle};
-use super::{Door, Engine, Error, Reader, Snapshot};
+use super::supervise::watch_thread;
+use super::{Door, Engine, Error, Reader, Refill, Snapshot};
 
 /// One batch at most: what one sync may cost, and what is lost together.
 const BATCH: Limit = Limit {
@@ -32,6 +37,7 @@ pub(super) struct Threads {
     writer: WriterHandle,
     others: Vec<JoinHandle<()>>,
     watch: Arc<Watch>,
+    scrub: Arc<Scrub>,
 }
 
 impl Threads {
@@ -39,6 +45,7 @@ impl Threads {
     pub(super) fn join(self) -> Result<(), Error> {
         let result = self.writer.join().unwrap_or(Err(Error::Stopped));
         self.watch.end();
+        self.scrub.end();
         for thread in self.others {
             if thread.join().is_err() {
                 return Err(Error::Stopped);
@@ -51,6 +58,7 @@ impl Threads {
     pub(super) fn abandon(&self) {
         self.watch.is_abandoned.store(true, Ordering::Relaxed);
         self.watch.end();
+        self.scrub.end();
     }
 }
 
@@ -93,10 +101,12 @@ pub(super) fn start<E: Engine>(
     changes: &Arc<Queue<(Ticket, Change)>>,
     queries: &Arc<Queue<(Ticket, Query)>>,
     counters: &Arc<Counters>,
+    scrub: &Arc<Scrub>,
     events: &Sender<StoreEvent>,
     options: &Arc<StoreOptions>,
 ) -> Result<Threads, Error> {
     let watch = Arc::new(Watch::default());
+    let data = door.folder();
     let mut others = Vec::new();
     for _ in 0..READERS {
         let reader = ReaderThread {
@@ -105,13 +115,23 @@ pub(super) fn start<E: Engine>(
             counters: Arc::clone(counters),
             events: events.clone(),
             watch: Arc::clone(&watch),
+            data: data.clone(),
+            options: Arc::clone(options),
         };
         others.push(spawn("sterna-reader", move || reader.run())?);
     }
+    let thread = ScrubThread {
+        reader: door.reader(),
+        scrub: Arc::clone(scrub),
+        data: data.clone(),
+        options: Arc::clone(options),
+    };
+    others.push(spawn("sterna-scrub", move || thread.run())?);
     let (seen, all) = (Arc::clone(&watch), Arc::clone(options));
     others.push(spawn("sterna-watch", move || watch_writer(&seen, &all))?);
     let writer = Writer {
         door,
+        data,
         changes: Arc::clone(changes),
         counters: Arc::clone(counters),
         events: events.clone(),
@@ -122,6 +142,7 @@ pub(super) fn start<E: Engine>(
         writer: spawn("sterna-writer", move || writer.run())?,
         others,
         watch,
+        scrub: Arc::clone(scrub),
     })
 }
 
@@ -141,8 +162,18 @@ fn broken(reason: &str, on_broken: &OnBroken) {
     on_broken(reason);
 }
 
+/// As [`broken`], after leaving a mark for the next start if the data may be damaged.
+pub(super) fn fail(error: &Error, data: Option<&Path>, on_broken: &OnBroken) {
+    let reason = error.to_string();
+    if let Some(data) = data {
+        mark(data, error.fate(), &reason);
+    }
+    broken(&reason, on_broken);
+}
+
 struct Writer<E: Engine> {
     door: Door<E>,
+    data: Option<PathBuf>,
     changes: Arc<Queue<(Ticket, Change)>>,
     counters: Arc<Counters>,
     events: Sender<StoreEvent>,
@@ -152,6 +183,7 @@ struct Writer<E: Engine> {
 
 impl<E: Engine> Writer<E> {
     fn run(mut self) -> Result<(), Error> {
+        watch_thread(self.data.as_deref(), Fate::Suspect);
         while let Some(batch) = self.changes.take(BATCH) {
             if self.watch.is_abandoned() {
                 return Ok(());
@@ -197,7 +229,7 @@ impl<E: Engine> Writer<E> {
 
     fn fail(self, error: Error) -> Result<(), Error> {
         self.changes.close();
-        broken(&error.to_string(), &self.options.on_broken);
+        fail(&error, self.data.as_deref(), &self.options.on_broken);
         Err(error)
     }
 }
@@ -215,10 +247,13 @@ struct ReaderThread<S: Snapshot> {
     counters: Arc<Counters>,
     events: Sender<StoreEvent>,
     watch: Arc<Watch>,
+    data: Option<PathBuf>,
+    options: Arc<StoreOptions>,
 }
 
 impl<S: Snapshot> ReaderThread<S> {
     fn run(self) {
+        watch_thread(self.data.as_deref(), Fate::Suspect);
         let one = Limit {
             items: 1,
             bytes: usize::MAX,
@@ -228,11 +263,27 @@ impl<S: Snapshot> ReaderThread<S> {
                 return;
             }
             for (ticket, query) in taken {
-                let answer = self.reader.answer(&query);
-                let is_unreadable = matches!(answer, Answer::Unreadable { .. });
-                self.counters.on_answer(is_unreadable);
+                let answer = self.reader.try_answer(&query);
+                self.counters.on_answer(answer.is_err());
+                let answer = answer.unwrap_or_else(|error| self.unreadable(&error));
                 send(&self.events, StoreEvent::Answered { ticket, answer });
             }
+        }
+    }
+}
+
+impl<S: Snapshot> ReaderThread<S> {
+    /// Others answer in place of this node. If they can also fill it again, it stops, lest it go on without what it
+    /// should hold. A row of ours that is bad is left to the scrub.
+    fn unreadable(&self, error: &Unreadable) -> Answer {
+        if let Unreadable::Failed(error @ Error::Engine { .. }) = error
+            && error.fate() != Fate::Sound
+            && self.options.refill != Refill::Nobody
+        {
+            fail(error, self.data.as_deref(), &self.options.on_broken);
+        }
+        Answer::Unreadable {
+            reason: error.reason(),
         }
     }
 }

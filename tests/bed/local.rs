@@ -117,6 +117,7 @@ impl Cluster {
         .await;
         let udp = udp.unwrap();
         let config = NodeConfig {
+            may_start_empty: false,
             topology: Arc::clone(&self.topology),
             node: spec.id,
             data: self.data_of(name),

@@ -318,6 +318,7 @@ fn outcomes() -> Vec<Sample> {
         ("deadline", unavailable(Unavailable::Deadline)),
         ("overloaded", unavailable(Unavailable::Overloaded)),
         ("stopping", unavailable(Unavailable::Stopping)),
+        ("disk", unavailable(Unavailable::Disk)),
         (
             "acknowledgements",
             Outcome::Unknown(Unknown::Acknowledgements),

@@ -30,7 +30,7 @@ pub use forms::{
 };
 pub use wire::{
     Blob, Digests, Found, Item, ItemResult, KeyspaceEntry, LinkChange, LinkEntry, NodeEntry, Page,
-    PairEntry, PeerEntry, Problem, Put, Regions, RootEntry, Stamp, Status,
+    PairEntry, PeerEntry, Problem, Put, Regions, RootEntry, ScrubEntry, Stamp, Status,
 };
 
 /// Bytes of a path segment that need no escape.
@@ -244,6 +244,12 @@ impl Client {
         let keyspace = segment(keyspace.as_bytes());
         let path = format!("/v1/digests/{keyspace}/{partition}/{level}/{index}");
         Ok(self.ask::<wire::Children>(&path).await?.children)
+    }
+
+    /// Has the node read and check everything on its disk.
+    pub async fn scrub(&self) -> Result<ScrubEntry, Error> {
+        let reply = self.send(Method::POST, "/v1/scrub", Bytes::new()).await?;
+        self.parsed(&self.checked(reply)?.body)
     }
 
     /// The links of a dev cluster; nothing if the cluster is not one.

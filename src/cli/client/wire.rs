@@ -316,6 +316,19 @@ pub struct Digests {
     pub partitions: Vec<RootEntry>,
 }
 
+/// What a scrub had done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ScrubEntry {
+    /// Whether one was under way.
+    pub running: bool,
+    /// Times that everything was read.
+    pub passes: u64,
+    /// Partitions of the present or last pass that are done.
+    pub partitions_done: u64,
+    /// Damage that was met since the start.
+    pub damaged: u64,
+}
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct Children {
     pub(super) children: Vec<String>,

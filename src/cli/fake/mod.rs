@@ -184,6 +184,7 @@ pub(crate) async fn run(fake: &Fake, words: &str) -> Result<String, Failure> {
         Command::Map(args) => args.run(&mut out).await?,
         Command::Conflicts(args) => args.run(&mut out).await?,
         Command::Wait(args) => args.run(&mut out).await?,
+        Command::Scrub(args) => args.run(&mut out).await?,
         Command::Dev(_)
         | Command::Serve(_)
         | Command::Status(_)
@@ -348,6 +349,9 @@ async fn serve(State(node): State<Node>, request: Request<Body>) -> Response<Bod
     let mut response = match (&head.method, &text[..]) {
         (&Method::GET, ["v1", "status"]) => ok(&world.status(&node)),
         (&Method::GET, ["v1", "regions"]) => ok(&world.pairs(&node)),
+        (&Method::POST, ["v1", "scrub"]) => {
+            ok(&json!({"running": false, "passes": 2, "partitions_done": 4, "damaged": 0}))
+        }
         (&Method::GET, ["v1", "digests"]) => {
             let roots: Vec<Value> = (0..PARTITIONS)
                 .map(|p| json!({"keyspace": "default", "partition": p, "root": world.hash(&node.name, p, 0, 0)}))

@@ -23,6 +23,10 @@ pub(super) fn limits(source: &Source<'_>, form: &LimitsForm) -> Result<Limits, T
         recent_bytes_max,
         log_bytes_max,
         reconcile_bytes_per_second,
+        scrub_bytes_per_second,
+        scrub_every_ms,
+        disk_low_bytes,
+        disk_full_bytes,
         max_offset_ms,
         heartbeat_every_ms,
         silence_max_ms,
@@ -83,6 +87,23 @@ pub(super) fn limits(source: &Source<'_>, form: &LimitsForm) -> Result<Limits, T
         1 << 40,
         rate,
     )?;
+    let rate = &mut to.scrub_bytes_per_second;
+    source.set(
+        "scrub_bytes_per_second",
+        scrub_bytes_per_second,
+        1 << 40,
+        rate,
+    )?;
+    source.set_ms(
+        "scrub_every_ms",
+        scrub_every_ms,
+        366 * DAY_MS,
+        &mut to.scrub_every,
+    )?;
+    let low = &mut to.disk_low_bytes;
+    source.set("disk_low_bytes", disk_low_bytes, 1 << 50, low)?;
+    let full = &mut to.disk_full_bytes;
+    source.set("disk_full_bytes", disk_full_bytes, 1 << 50, full)?;
     source.set_ms("max_offset_ms", max_offset_ms, 60_000, &mut to.max_offset)?;
     source.set_ms(
         "heartbeat_every_ms",

@@ -198,6 +198,13 @@ impl super::super::node::Node for Arc<Fake> {
         self.is_ready.load(Ordering::SeqCst)
     }
 
+    fn scrub(&self) -> crate::storage::ScrubStats {
+        crate::storage::ScrubStats {
+            passes: 2,
+            ..crate::storage::ScrubStats::default()
+        }
+    }
+
     async fn digests(&self) -> Vec<PartitionDigest> {
         let partition = PartitionId {
             keyspace: KeyspaceId::of("default"),

@@ -220,3 +220,11 @@ async fn there_are_no_links_outside_of_dev() {
         .await;
     assert_eq!((cut.status, cut.code()), (404, "no_route".to_owned()));
 }
+
+#[tokio::test]
+async fn a_scrub_is_begun_and_says_what_was_done_before() {
+    let server = Server::start().await;
+    let scrub = server.ask("POST", "/v1/scrub", b"").await.json();
+    let expected = json!({"running": false, "passes": 2, "partitions_done": 0, "damaged": 0});
+    assert_eq!(scrub, expected);
+}

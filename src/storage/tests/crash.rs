@@ -57,7 +57,7 @@ fn child() {
 }
 
 /// Runs the child until it has said so many numbers, and kills it; the last one it said.
-fn kill_after(folder: &Path, count: usize) -> u64 {
+pub(super) fn kill_after(folder: &Path, count: usize) -> u64 {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "storage::tests::crash::child", "--nocapture"])
         .env(FOLDER, folder)

@@ -5,6 +5,7 @@ mod conflict;
 mod conformance;
 mod convergence;
 mod crash;
+mod damage;
 mod door;
 mod expiry;
 mod fjall;
@@ -13,7 +14,9 @@ mod kinds;
 mod log;
 mod pages;
 mod retire;
+mod scrub;
 mod store;
+mod trust;
 mod write;
 
 use std::collections::BTreeMap;
@@ -288,14 +291,14 @@ pub(super) fn check_store(door: &Door<Memory>) {
     assert_eq!(count(door, Space::Meta, b"O"), applied);
 }
 
-/// Records in a space.
+/// Records in a space, numbers of batches left out.
 pub(super) fn count(door: &Door<Memory>, space: Space, prefix: &[u8]) -> usize {
     use super::Snapshot as _;
     let mut count = 0;
     let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
     door.snapshot
         .range(space, all.0, all.1, &mut |key, _| {
-            count += usize::from(key.starts_with(prefix));
+            count += usize::from(key.starts_with(prefix) && !keys::is_batch(key));
             std::ops::ControlFlow::Continue(())
         })
         .unwrap();

@@ -17,7 +17,7 @@ use crate::storage::{
 
 /// Clocks that go on by a microsecond with every look.
 #[derive(Default)]
-struct Ticking(AtomicU64);
+pub(super) struct Ticking(AtomicU64);
 
 impl Clock for Ticking {
     fn wall(&self) -> Wall {
@@ -30,7 +30,7 @@ impl Clock for Ticking {
 }
 
 /// Options under which a failure is passed to the test.
-fn watched() -> (StoreOptions, mpsc::Receiver<String>) {
+pub(super) fn watched() -> (StoreOptions, mpsc::Receiver<String>) {
     let (failed, failures) = mpsc::channel();
     let failed = Mutex::new(failed);
     let mut options = StoreOptions::new(options(1), Arc::new(Ticking::default()));
@@ -41,7 +41,7 @@ fn watched() -> (StoreOptions, mpsc::Receiver<String>) {
 }
 
 /// Receives until this ticket is durable; the effects so far, and the events in order.
-fn until_durable(events: &mut Receiver<StoreEvent>, last: Ticket) -> Vec<StoreEvent> {
+pub(super) fn until_durable(events: &mut Receiver<StoreEvent>, last: Ticket) -> Vec<StoreEvent> {
     let mut seen = Vec::new();
     loop {
         let event = events.blocking_recv().unwrap();
@@ -53,7 +53,7 @@ fn until_durable(events: &mut Receiver<StoreEvent>, last: Ticket) -> Vec<StoreEv
     }
 }
 
-fn puts(range: std::ops::Range<u64>) -> Vec<(Ticket, crate::model::Change)> {
+pub(super) fn puts(range: std::ops::Range<u64>) -> Vec<(Ticket, crate::model::Change)> {
     range
         .map(|i| (Ticket(i), put(&format!("k{}", i % 10), &i.to_string())))
         .collect()

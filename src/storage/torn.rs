@@ -1,0 +1,67 @@
+//! The last batch of the engine's journal, if it was torn. It knows of the journal only its name, that it is filled up
+//! with zeros, and that a batch without an end is left out by the engine.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use super::damage::STORE;
+
+/// Bytes that are blanked: as many as end each batch.
+const END: u64 = 4;
+
+/// Blanks the end of the last batch in the journal that was in use.
+pub(super) fn blank_end(data: &Path) -> Result<PathBuf, Error> {
+    let store = data.join(STORE);
+    let blank = || -> io::Result<PathBuf> {
+        let path = journal(&store)?;
+        let mut file = File::options().read(true).write(true).open(&path)?;
+        let used = used(&mut file)?;
+        let from = used.saturating_sub(END);
+        file.seek(SeekFrom::Start(from))?;
+        file.write_all(&[0; 4])?;
+        file.sync_all()?;
+        Ok(path)
+    };
+    blank().map_err(|cause| Error::File {
+        deed: "blank the torn end of the journal in",
+        path: store.clone(),
+        cause,
+    })
+}
+
+/// The journal with the greatest number.
+pub(super) fn journal(store: &Path) -> io::Result<PathBuf> {
+    let mut last: Option<(u64, PathBuf)> = None;
+    for entry in fs::read_dir(store)? {
+        let path = entry?.path();
+        let number = path.extension().filter(|end| *end == "jnl");
+        let number = number.and_then(|_| path.file_stem()?.to_str()?.parse().ok());
+        if let Some(number) = number
+            && last.as_ref().is_none_or(|(before, _)| *before < number)
+        {
+            last = Some((number, path));
+        }
+    }
+    last.map(|(_, path)| path)
+        .ok_or_else(|| ErrorKind::NotFound.into())
+}
+
+/// Where the zeros begin.
+pub(super) fn used(file: &mut File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
+    let mut piece = vec![0; 1 << 20];
+    while end > 0 {
+        let begin = end.saturating_sub(1 << 20);
+        let length = usize::try_from(end - begin).unwrap_or(0);
+        let piece = piece.get_mut(..length).unwrap_or_default();
+        file.seek(SeekFrom::Start(begin))?;
+        file.read_exact(piece)?;
+        if let Some(at) = piece.iter().rposition(|byte| *byte != 0) {
+            return Ok(begin + u64::try_from(at).unwrap_or(0) + 1);
+        }
+        end = begin;
+    }
+    Ok(0)
+}
