@@ -45,7 +45,7 @@ pub use map::MapArgs;
 pub use options::{Connect, Freshness, Lifetime, SessionArgs, Target, WhenBehind};
 pub use serve::{ServeArgs, ServeError};
 pub use set::SetArgs;
-pub use sim::SimArgs;
+pub use sim::{SimArgs, SimError};
 pub use status::{RegionsArgs, StatusArgs};
 pub use topology::TopologyFileError;
 pub use transfer::{ExportArgs, Format, ImportArgs};

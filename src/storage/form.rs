@@ -179,6 +179,16 @@ pub(super) fn open<T: DeserializeOwned>(
     key: &[u8],
     value: &[u8],
 ) -> Result<T, Error> {
+    match postcard::take_from_bytes(check(space, key, value)?) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) | Err(_) => Err(Error::Corrupt {
+            what: "a record cannot be decoded",
+        }),
+    }
+}
+
+/// Checks the value of a key against its checksum; gives the payload.
+pub(super) fn check<'a>(space: Space, key: &[u8], value: &'a [u8]) -> Result<&'a [u8], Error> {
     let corrupt = |what| Error::Corrupt { what };
     let (head, payload) = value
         .split_first_chunk::<HEAD>()
@@ -190,10 +200,7 @@ pub(super) fn open<T: DeserializeOwned>(
     if u64::from_be_bytes(sum) != checksum(space, key, payload) {
         return Err(corrupt("a record fails its checksum"));
     }
-    match postcard::take_from_bytes(payload) {
-        Ok((value, [])) => Ok(value),
-        Ok(_) | Err(_) => Err(corrupt("a record cannot be decoded")),
-    }
+    Ok(payload)
 }
 
 fn checksum(space: Space, key: &[u8], payload: &[u8]) -> u64 {
