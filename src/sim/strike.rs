@@ -101,10 +101,16 @@ fn parse(line: &str) -> Option<Strike> {
     Some(strike)
 }
 
+/// Kinds that are not drawn, but may stand in scenarios. Old copies of all disks of a region: until it hears another
+/// region, which may take seconds when it is cut off, it serves what it had then. So the promise that reads of a region
+/// never go back in time (P2) is not kept for it, and what it resets and removes meanwhile covers only what it had.
+const OFF: [Kind; 1] = [Kind::OldRegion];
+
 /// Draws the strikes of a run. Each seed turns on its own subset of faults ("swarm testing", Groce et al., 2012): a
 /// fault that is always on hides the bugs that need its absence.
 pub(crate) fn draw(rng: &mut Rng, sketch: &Sketch, profile: &Profile) -> Vec<Strike> {
-    let strikes = Kind::ALL.into_iter().filter(|kind| kind.is_strike());
+    let strikes = Kind::ALL.into_iter();
+    let strikes = strikes.filter(|kind| kind.is_strike() && !OFF.contains(kind));
     let kinds: Vec<Kind> = strikes.filter(|_| rng.u8(0..5) < 2).collect();
     let groups = Groups::new(sketch);
     let mut strikes = Vec::new();

@@ -194,15 +194,9 @@ impl Checks {
 /// The greatest tombstone ever stamped for each row: what explains that a row is gone.
 pub(crate) type Tombstones = BTreeMap<RowKey, Summary>;
 
-/// Checks replicas that have come to rest. While some are away for good tombstones may stay.
-pub(crate) fn at_rest(
-    dumps: &[Dump],
-    are_some_away: bool,
-) -> Result<(), (&'static str, String)> {
+/// Checks replicas that have come to rest.
+pub(crate) fn at_rest(dumps: &[Dump]) -> Result<(), (&'static str, String)> {
     converge::check(dumps).map_err(|words| ("converge", words))?;
-    if are_some_away {
-        return Ok(());
-    }
     deletes::check_collected(dumps).map_err(|words| ("deletes", words))
 }
 
