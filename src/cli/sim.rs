@@ -129,13 +129,10 @@ impl SimArgs {
             return Ok(Verdict::Bad);
         };
         let Violation { check, words, .. } = &shrunk.violation;
-        let text = shrunk
-            .plan
-            .to_text()
-            .map_err(|source| SimError::Scenario {
-                path: file.to_owned(),
-                source,
-            })?;
+        let text = shrunk.plan.to_text().map_err(|source| SimError::Scenario {
+            path: file.to_owned(),
+            source,
+        })?;
         let found: String = words.chars().take(WORDS_MAX).collect();
         let text = format!("# Found by {check}: {}\n{text}", found.replace('\n', " "));
         std::fs::write(file, text).map_err(|source| SimError::File {

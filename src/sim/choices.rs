@@ -181,9 +181,11 @@ impl World {
         if expires && self.rng.u8(0..100) < profile.ttl_percent {
             wishes.expires = Some(self.now + self.rng.u64(100_000..=4_000_000));
         }
-        if let (true, None, Some(ttl)) =
-            (lives(action), wishes.expires, self.cluster.ttl_of(key.keyspace))
-        {
+        if let (true, None, Some(ttl)) = (
+            lives(action),
+            wishes.expires,
+            self.cluster.ttl_of(key.keyspace),
+        ) {
             wishes.expires = Some(self.now + ttl);
         }
         if let Action::Put(_) | Action::Delete = action

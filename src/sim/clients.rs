@@ -12,9 +12,9 @@ use crate::model::{
 use crate::protocol::{Input, Operation, Outcome, Request, RequestId, Written};
 
 use super::actions;
+use super::choices::name_of;
 use super::clock::EPOCH_MICROS;
 use super::cluster::NodeIndex;
-use super::choices::name_of;
 use super::history::{Action, Ending, Record, Wishes};
 use super::world::{Event, World};
 

@@ -207,7 +207,11 @@ impl World {
     /// the same holds as for one that is empty.
     fn turn_back_disk(&mut self, index: NodeIndex) {
         let may = self.may_lose_disk(index);
-        let Some(node) = self.nodes.get_mut(index).filter(|node| node.hurt == Hurt::No) else {
+        let Some(node) = self
+            .nodes
+            .get_mut(index)
+            .filter(|node| node.hurt == Hurt::No)
+        else {
             return;
         };
         let copy = node.disk.copy();

@@ -283,7 +283,10 @@ impl Disk {
         let Some(mut door) = self.door.take() else {
             return Ok(Loss::Nothing);
         };
-        if staged && is_synced && let Err(error) = door.commit() {
+        if staged
+            && is_synced
+            && let Err(error) = door.commit()
+        {
             self.disk.crash(0);
             return Err(error);
         }

@@ -124,12 +124,9 @@ impl World {
             | Kind::OldCopy
             | Kind::ReadOnly
             | Kind::OldRegion => self.strike_disk(&strike),
-            Kind::Skew
-            | Kind::Step
-            | Kind::Drift
-            | Kind::Strobe
-            | Kind::Freeze
-            | Kind::Insane => self.strike_clock(&strike),
+            Kind::Skew | Kind::Step | Kind::Drift | Kind::Strobe | Kind::Freeze | Kind::Insane => {
+                self.strike_clock(&strike)
+            }
             // These come by chance with every message, or are there for the whole run.
             Kind::Drop
             | Kind::Reorder

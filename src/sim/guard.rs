@@ -14,7 +14,8 @@ pub fn name_seeds_in_panics() {
     let before = take_hook();
     set_hook(Box::new(move |panic| {
         if let Some(seed) = SEED.get() {
-            let words = format!("seed {seed} panics; replay with `sterna sim --seed {seed} --trace`\n");
+            let words =
+                format!("seed {seed} panics; replay with `sterna sim --seed {seed} --trace`\n");
             // Nobody is left to be told that this could not be written.
             drop(std::io::stderr().write_all(words.as_bytes()));
         }
@@ -33,7 +34,11 @@ pub(crate) fn named<T>(seed: u64, run: impl FnOnce() -> T) -> Result<T, String> 
     SEED.set(None);
     result.map_err(|panic| {
         let words = panic.downcast_ref::<String>().cloned();
-        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+        let words = words.or_else(|| {
+            panic
+                .downcast_ref::<&str>()
+                .map(|words| (*words).to_owned())
+        });
         words.unwrap_or_else(|| "a panic without words".to_owned())
     })
 }
@@ -45,6 +50,9 @@ mod tests {
     #[test]
     fn a_panic_is_caught() {
         assert_eq!(named(1, || 5), Ok(5));
-        assert_eq!(named(1, || -> u8 { panic!("so {}", 2) }), Err("so 2".to_owned()));
+        assert_eq!(
+            named(1, || -> u8 { panic!("so {}", 2) }),
+            Err("so 2".to_owned())
+        );
     }
 }

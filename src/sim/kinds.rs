@@ -267,9 +267,7 @@ impl Tally {
     pub(crate) fn bank(&mut self, view: &View) {
         for (name, count) in &view.counters {
             *self.counters.entry(name).or_default() += count;
-            let path = paths::COUNTED
-                .iter()
-                .find(|(counter, _)| counter == name);
+            let path = paths::COUNTED.iter().find(|(counter, _)| counter == name);
             if let Some((_, path)) = path.copied() {
                 *self.paths.entry(path).or_default() += count;
             }

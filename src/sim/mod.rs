@@ -12,9 +12,9 @@ mod clients;
 mod clock;
 mod cluster;
 mod connections;
+mod damage;
 mod disk;
 mod drive;
-mod damage;
 mod faults;
 mod guard;
 mod history;
@@ -28,20 +28,20 @@ mod plan;
 mod run;
 #[cfg(test)]
 mod scenario;
-#[cfg(test)]
-mod tests;
 mod shrink;
 mod sketch;
 mod strike;
+#[cfg(test)]
+mod tests;
 mod trace;
 pub mod wan;
 mod world;
 
 pub use bugs::Bug;
 pub use check::Violation;
+pub use guard::name_seeds_in_panics;
 pub use history::{Action, Ending, FieldSeen, History, Record, Seen, Wishes};
 pub use kinds::{Kind, Tally};
-pub use guard::name_seeds_in_panics;
 pub use plan::{Plan, PlanError};
 pub use run::{Options, Outcomes, Report, run, run_plan};
 pub use shrink::{Shrunk, shrink};

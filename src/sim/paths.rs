@@ -47,7 +47,10 @@ pub(crate) const SEEN: [&str; 19] = [
 /// Paths that machines count: the counter, and what it means.
 pub(crate) const COUNTED: [(&str, &str); 18] = [
     ("reads_repaired_total", "read repaired before the answer"),
-    ("writes_restamped_total", "write stamped again above another"),
+    (
+        "writes_restamped_total",
+        "write stamped again above another",
+    ),
     ("writes_unknown_total", "write answered UNKNOWN"),
     ("writes_unavailable_total", "write refused without a quorum"),
     ("writes_denied_total", "write denied"),
@@ -61,7 +64,10 @@ pub(crate) const COUNTED: [(&str, &str); 18] = [
     ("rewinds_total", "stream begun again"),
     ("clock_ahead_total", "clock clamp"),
     ("refills_total", "replica refilled by digest"),
-    ("relayed_appends_total", "changes relayed for another region"),
+    (
+        "relayed_appends_total",
+        "changes relayed for another region",
+    ),
     ("fenced_total", "old copy fenced"),
     ("retired_total", "life retired"),
 ];

@@ -66,11 +66,7 @@ impl Plan {
         let mut rng = Rng::with_seed(seed ^ CLUSTER_STREAM);
         let sketch = Sketch::random(&mut rng);
         let profile = Profile::random(&mut rng, sketch.nodes());
-        let strikes = strike::draw(
-            &mut Rng::with_seed(seed ^ STRIKE_STREAM),
-            &sketch,
-            &profile,
-        );
+        let strikes = strike::draw(&mut Rng::with_seed(seed ^ STRIKE_STREAM), &sketch, &profile);
         let dead = dead(&mut Rng::with_seed(seed ^ DEAD_STREAM), sketch.nodes());
         Self {
             seed,

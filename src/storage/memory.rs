@@ -345,8 +345,8 @@ impl MemorySnapshot {
         let state = self.disk.lock();
         state.check_read()?;
         let keys = state.map(space).range::<[u8], _>((from, to));
-        let values =
-            keys.filter_map(|(key, versions)| Some((key.clone(), as_of(versions, self.at)?.clone())));
+        let values = keys
+            .filter_map(|(key, versions)| Some((key.clone(), as_of(versions, self.at)?.clone())));
         Ok(values.take(PAGE).collect())
     }
 }

@@ -71,11 +71,7 @@ impl MemoryDisk {
     pub fn lose_batch(&self, pick: u64) -> bool {
         let mut state = self.lock();
         let numbers = |versions: &super::memory::Versions| versions.last().map(|(at, _)| *at);
-        let batches: BTreeSet<u64> = state
-            .map(Space::Log)
-            .values()
-            .filter_map(numbers)
-            .collect();
+        let batches: BTreeSet<u64> = state.map(Space::Log).values().filter_map(numbers).collect();
         // The last one does not count: without it the disk is an older one, and whole.
         let middle: Vec<u64> = batches.iter().rev().skip(1).copied().collect();
         let Some(lost) = chosen(middle.len(), pick).and_then(|at| middle.get(at)) else {
