@@ -22,7 +22,7 @@ use super::map::MapArgs;
 use super::scrub::ScrubArgs;
 use super::serve::{ServeArgs, ServeError};
 use super::set::SetArgs;
-use super::sim::SimArgs;
+use super::sim::{SimArgs, SimError};
 use super::status::{RegionsArgs, StatusArgs};
 use super::topology::{self, TopologyFileError};
 use super::transfer::{ExportArgs, ImportArgs};
@@ -140,8 +140,8 @@ pub enum CommandError {
     #[error(transparent)]
     Client(#[from] Failure),
     /// `sim`.
-    #[error("write what the simulator found: {0}")]
-    Sim(std::io::Error),
+    #[error(transparent)]
+    Sim(#[from] SimError),
     /// The runtime.
     #[error("start the runtime: {0}")]
     Runtime(std::io::Error),
@@ -181,8 +181,7 @@ impl Command {
             Self::Chaos(args) => return client(args.run(out)),
             Self::Sim(args) => {
                 let start = tokio::time::Instant::now();
-                let verdict = args.run(&|| start.elapsed(), out);
-                return Ok(verdict.map_err(CommandError::Sim)?.into());
+                return Ok(args.run(&|| start.elapsed(), out)?.into());
             }
             Self::Cert(CertCommand::Init { certs, cluster }) => {
                 cert_init(now(), &certs, &cluster, out)?;

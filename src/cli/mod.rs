@@ -49,7 +49,7 @@ pub use options::{Connect, Freshness, Lifetime, SessionArgs, Target, WhenBehind}
 pub use scrub::ScrubArgs;
 pub use serve::{ServeArgs, ServeError};
 pub use set::SetArgs;
-pub use sim::SimArgs;
+pub use sim::{SimArgs, SimError};
 pub use status::{RegionsArgs, StatusArgs};
 pub use topology::TopologyFileError;
 pub use transfer::{ExportArgs, Format, ImportArgs};

@@ -180,6 +180,13 @@ impl World {
         if expires && self.rng.u8(0..100) < profile.ttl_percent {
             wishes.expires = Some(self.now + self.rng.u64(100_000..=4_000_000));
         }
+        if let (true, None, Some(ttl)) = (
+            lives(action),
+            wishes.expires,
+            self.cluster.ttl_of(key.keyspace),
+        ) {
+            wishes.expires = Some(self.now + ttl);
+        }
         if let Action::Put(_) | Action::Delete = action
             && self.rng.u8(0..100) < profile.condition_percent
         {
@@ -227,6 +234,57 @@ impl World {
         if let Some(client) = self.clients.get_mut(client) {
             client.retry = Some(again);
         }
+    }
+}
+
+/// Whether an action writes what lives for the time of its keyspace.
+fn lives(action: &Action) -> bool {
+    match action {
+        Action::Put(_) | Action::PutSibling { .. } => true,
+        Action::Members { add, .. } => !add.is_empty(),
+        Action::Fields { put, .. } => !put.is_empty(),
+        Action::Get
+        | Action::Delete
+        | Action::DeleteSiblings { .. }
+        | Action::Count(_)
+        | Action::Add { .. }
+        | Action::Reset(_)
+        | Action::List(_)
+        | Action::Clear(_) => false,
+    }
+}
+
+/// Names of operations, as scenarios leave them out.
+pub(crate) const NAMES_OF_ACTIONS: [&str; 12] = [
+    "get",
+    "put",
+    "delete",
+    "put-sibling",
+    "delete-siblings",
+    "count",
+    "add",
+    "reset",
+    "list",
+    "members",
+    "fields",
+    "clear",
+];
+
+/// The name of an operation.
+pub(crate) fn name_of(action: &Action) -> &'static str {
+    match action {
+        Action::Get => "get",
+        Action::Put(_) => "put",
+        Action::Delete => "delete",
+        Action::PutSibling { .. } => "put-sibling",
+        Action::DeleteSiblings { .. } => "delete-siblings",
+        Action::Count(_) => "count",
+        Action::Add { .. } => "add",
+        Action::Reset(_) => "reset",
+        Action::List(_) => "list",
+        Action::Members { .. } => "members",
+        Action::Fields { .. } => "fields",
+        Action::Clear(_) => "clear",
     }
 }
 

@@ -4,12 +4,15 @@
 
 use std::collections::VecDeque;
 
+use fastrand::Rng;
+
 use crate::model::{
     Behind, Gate, KeyspaceId, Level, RegionId, Row, RowKey, Session, Version, Wall, Wanted,
 };
 use crate::protocol::{Input, Operation, Outcome, Request, RequestId, Written};
 
 use super::actions;
+use super::choices::name_of;
 use super::clock::EPOCH_MICROS;
 use super::cluster::NodeIndex;
 use super::history::{Action, Ending, Record, Wishes};
@@ -17,6 +20,8 @@ use super::world::{Event, World};
 
 /// A node may answer so much later than the deadline, in microseconds.
 const LATE_MAX: u64 = 1_000_000;
+/// The streams of chance of clients.
+const CLIENT_STREAM: u64 = 0x5eed_0004;
 /// A client of a live node waits so long after its deadline.
 const PATIENCE: u64 = 1_200_000;
 
@@ -42,6 +47,8 @@ struct Pending {
 /// A client.
 #[derive(Debug)]
 pub(crate) struct Client {
+    /// Its own chance: what it does hangs on no other client.
+    rng: Rng,
     /// Its region.
     pub(crate) region: RegionId,
     /// What it has seen, if it goes from region to region and takes this along.
@@ -81,6 +88,7 @@ impl World {
         for _ in 0..count {
             let client = self.clients.len();
             self.clients.push(Client {
+                rng: self.rng_of(client),
                 region,
                 session: Some(Session::default()),
                 retry: None,
@@ -106,6 +114,7 @@ impl World {
             for _ in 0..each {
                 let client = self.clients.len();
                 self.clients.push(Client {
+                    rng: self.rng_of(client),
                     region: region.id,
                     session: None,
                     retry: None,
@@ -124,11 +133,26 @@ impl World {
 
     /// Lets a client ask after a pause.
     pub(crate) fn ask_later(&mut self, client: usize) {
-        let pause = self.rng.u64(0..=2 * self.cluster.profile.think);
+        let think = 2 * self.cluster.profile.think;
+        let Some(asker) = self.clients.get_mut(client) else {
+            return;
+        };
+        let pause = asker.rng.u64(0..=think);
         self.schedule(self.now + pause, Event::Ask { client });
     }
 
-    /// A client asks for something.
+    fn rng_of(&self, client: usize) -> Rng {
+        let client = u64::try_from(client).unwrap_or(u64::MAX);
+        Rng::with_seed(self.seed ^ CLIENT_STREAM ^ (client << 32))
+    }
+
+    /// Whether a value that is to live so long says nothing of it, because its keyspace does.
+    fn is_default_ttl(&self, record: &Record, expires: u64) -> bool {
+        let ttl = self.cluster.ttl_of(record.key.keyspace);
+        ttl.is_some_and(|ttl| record.invoked + ttl == expires)
+    }
+
+    /// A client asks for something: all that it chooses comes from its own chance.
     pub(crate) fn on_ask(&mut self, index: usize) {
         let Some(client) = self.clients.get_mut(index) else {
             return;
@@ -136,12 +160,27 @@ impl World {
         if client.pending.is_some() {
             return;
         }
-        let Some(node) = self.rng.choice(client.nodes.iter().copied()) else {
+        std::mem::swap(&mut self.rng, &mut client.rng);
+        self.choose(index);
+        if let Some(client) = self.clients.get_mut(index) {
+            std::mem::swap(&mut self.rng, &mut client.rng);
+        }
+    }
+
+    fn choose(&mut self, index: usize) {
+        let Some(client) = self.clients.get_mut(index) else {
             return;
         };
         let task = client.tasks.pop_front();
         let retry = client.retry.take();
         let is_active = client.is_active;
+        let nodes = client.nodes.clone();
+        // In the end nobody asks the dead.
+        let nodes = nodes.into_iter().filter(|node| !self.is_dead(*node));
+        let nodes: Vec<NodeIndex> = nodes.collect();
+        let Some(node) = self.rng.choice(nodes) else {
+            return;
+        };
         match task {
             Some(Task::Read(action, key)) => {
                 let level = Level::LocalQuorum;
@@ -150,10 +189,14 @@ impl World {
             Some(Task::List(keyspace, from, after)) => {
                 self.ask_list(index, node, (keyspace, from, after));
             }
-            None if is_active => {
+            None if is_active && !self.idle_clients.contains(&index) => {
                 let Some((action, key)) = retry.or_else(|| self.random_action(index)) else {
                     return;
                 };
+                if self.without.iter().any(|name| *name == name_of(&action)) {
+                    let at = self.now + self.rng.u64(0..=2 * self.cluster.profile.think);
+                    return self.schedule(at, Event::Ask { client: index });
+                }
                 let level = self.random_level();
                 let wishes = self.random_wishes(index, &action, &key);
                 self.ask(index, node, (action, level, key), wishes);
@@ -200,6 +243,7 @@ impl World {
         let expires = record
             .wishes
             .expires
+            .filter(|at| !self.is_default_ttl(&record, *at))
             .map(|at| Wall(EPOCH_MICROS.saturating_add(at)));
         let request = Request {
             operation: actions::operation(&record, bytes, seen, expires),
@@ -459,6 +503,17 @@ impl World {
 
     fn was_paused_since(&self, node: NodeIndex, since: u64) -> bool {
         let node = self.nodes.get(node);
-        node.is_some_and(|node| since < node.paused_until)
+        node.is_some_and(|node| since < node.paused_until || since < node.slow_until)
+    }
+
+    /// A node's time stands still: it will answer late what it was asked.
+    pub(crate) fn excuse(&mut self, index: NodeIndex) {
+        for client in &mut self.clients {
+            if let Some(pending) = client.pending.as_mut()
+                && pending.asked.is_some_and(|(node, _)| node == index)
+            {
+                pending.asked = None;
+            }
+        }
     }
 }

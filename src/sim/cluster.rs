@@ -1,20 +1,22 @@
-//! A random cluster out of a seed: topology, limits, keys, and the profile of what will go wrong.
-//!
-//! Each seed turns on its own subset of faults ("swarm testing", Groce et al., 2012): a fault that is always
-//! on hides the bugs that need its absence.
+//! The cluster of one run: topology, placement, keys, and the profile of what clients do and how often chance
+//! interferes.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fastrand::Rng;
+use serde::{Deserialize, Serialize};
 
-use crate::model::{Duration, KeyspaceId, Level, Limits, NodeId, RegionId, RowKey};
+use crate::model::{Duration, KeyspaceId, Level, NodeId, RegionId, RowKey};
 use crate::placement::{Keyspace, Link, LinkShape, MergePolicy, Node, Placement, Region, Topology};
 
-use super::kinds::Kind;
+use super::sketch::{KeyspaceSketch, LinkSketch, Sketch};
 
 /// A node of the cluster by its place in [`Cluster::nodes`].
 pub(crate) type NodeIndex = usize;
+
+/// Up to so many nodes a cluster takes the usual load.
+const USUAL_NODES: u64 = 6;
 
 /// The cluster of one run.
 #[derive(Debug)]
@@ -32,10 +34,8 @@ pub(crate) struct Cluster {
 }
 
 /// What happens in a run, and how often. Chances are in millionths.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Profile {
-    /// Kinds of faults that are on.
-    pub(crate) kinds: Vec<Kind>,
     /// Mean time between faults, in microseconds.
     pub(crate) fault_every: u64,
     /// How long faults go on, in microseconds.
@@ -48,6 +48,8 @@ pub(crate) struct Profile {
     pub(crate) reorder_ppm: u32,
     /// Chance that a message comes once more, seconds later.
     pub(crate) replay_ppm: u32,
+    /// Chance that a bit of a message flips.
+    pub(crate) flip_ppm: u32,
     /// Whether messages pass through their sent form.
     pub(crate) is_encoded: bool,
     /// Longest usual fsync in microseconds.
@@ -76,21 +78,21 @@ pub(crate) struct Profile {
     pub(crate) roamers: usize,
 }
 
-/// The cluster of a seed.
-pub(crate) fn random(rng: &mut Rng) -> Cluster {
-    let regions: Vec<Region> = (0..rng.usize(1..=3))
-        .map(|place| region(rng, place))
+/// The cluster that a sketch describes.
+pub(crate) fn build(sketch: &Sketch, profile: Profile) -> Cluster {
+    let regions: Vec<Region> = sketch
+        .regions
+        .iter()
+        .enumerate()
+        .map(|(place, count)| region(place, *count))
         .collect();
-    let links = links(rng, &regions);
-    let keyspaces = keyspaces(rng, &regions);
-    let limits = limits(rng);
     let topology = Topology {
         cluster: "sim".to_owned(),
-        partitions: rng.u16(1..=4),
+        partitions: sketch.partitions,
+        keyspaces: keyspaces(sketch, &regions),
+        links: links(sketch, &regions),
+        limits: sketch.limits.limits(),
         regions,
-        keyspaces,
-        links,
-        limits,
     };
     let nodes = topology
         .regions
@@ -98,24 +100,17 @@ pub(crate) fn random(rng: &mut Rng) -> Cluster {
         .enumerate()
         .flat_map(|(place, region)| region.nodes.iter().map(move |node| (node.id, place)))
         .collect();
-    let keys = keys(rng, &topology);
     Cluster {
         placement: Arc::new(Placement::new(&topology)),
         nodes,
-        keys,
-        profile: profile(rng),
+        keys: keys(sketch.keys, &topology),
+        profile,
         topology,
     }
 }
 
-fn region(rng: &mut Rng, place: usize) -> Region {
+fn region(place: usize, count: usize) -> Region {
     let name = format!("r{place}");
-    let count = match rng.u8(0..10) {
-        0 => 1,
-        1..=2 => 2,
-        3..=8 => 3,
-        _ => 5,
-    };
     let nodes = (0..count)
         .map(|index| {
             let name = format!("{name}-n{index}");
@@ -136,87 +131,49 @@ fn region(rng: &mut Rng, place: usize) -> Region {
     }
 }
 
-fn links(rng: &mut Rng, regions: &[Region]) -> Vec<Link> {
-    let mut links = Vec::new();
-    for (place, a) in regions.iter().enumerate() {
-        for b in regions.iter().skip(place + 1) {
-            let shape = LinkShape {
-                rtt: Duration::from_millis(rng.u64(20..=300)),
-                jitter: Duration::from_millis(rng.u64(0..=20)),
+fn links(sketch: &Sketch, regions: &[Region]) -> Vec<Link> {
+    let id = |place: usize| regions.get(place).map(|region| region.id);
+    let link = |link: &LinkSketch| {
+        let (a, b) = link.between;
+        Some(Link {
+            between: (id(a)?, id(b)?),
+            shape: LinkShape {
+                rtt: Duration::from_millis(link.rtt),
+                jitter: Duration::from_millis(link.jitter),
                 loss: 0.0,
                 reorder: 0.0,
                 bandwidth_bits: None,
-            };
-            links.push(Link {
-                between: (a.id, b.id),
-                shape,
-            });
-        }
-    }
-    links
+            },
+        })
+    };
+    sketch.links.iter().filter_map(link).collect()
 }
 
-/// The first keyspace lives everywhere; in some seeds a second one lives in the first region alone.
-fn keyspaces(rng: &mut Rng, regions: &[Region]) -> Vec<Keyspace> {
-    let most = regions.iter().map(|region| region.nodes.len()).min();
-    let most = u16::try_from(most.unwrap_or(1)).unwrap_or(1);
-    let replication = if rng.u8(0..4) == 0 {
-        rng.u16(1..=most)
-    } else {
-        most.min(3)
-    };
-    let keyspace = |name: &str, regions: Vec<RegionId>| Keyspace {
-        id: KeyspaceId::of(name),
-        name: name.to_owned(),
-        merge: MergePolicy::Lww,
-        regions,
-        replication,
+fn keyspaces(sketch: &Sketch, regions: &[Region]) -> Vec<Keyspace> {
+    let span = |ms: u64| (0 < ms).then(|| Duration::from_millis(ms));
+    let keyspace = |keyspace: &KeyspaceSketch| Keyspace {
+        id: KeyspaceId::of(&keyspace.name),
+        name: keyspace.name.clone(),
+        merge: if keyspace.is_siblings {
+            MergePolicy::Siblings
+        } else {
+            MergePolicy::Lww
+        },
+        regions: keyspace
+            .regions
+            .iter()
+            .filter_map(|place| regions.get(*place))
+            .map(|region| region.id)
+            .collect(),
+        replication: keyspace.replication,
         consistency: Level::LocalQuorum,
-        ttl: None,
-        conflicts_kept: None,
+        ttl: span(keyspace.ttl),
+        conflicts_kept: span(keyspace.conflicts_kept),
     };
-    let everywhere: Vec<RegionId> = regions.iter().map(|region| region.id).collect();
-    let first = everywhere.first().copied();
-    let mut keyspaces = vec![keyspace("everywhere", everywhere.clone())];
-    if rng.u8(0..3) == 0 {
-        for keyspace in &mut keyspaces {
-            keyspace.conflicts_kept = Some(Duration::from_millis(rng.u64(1_000..=4_000)));
-        }
-    }
-    if rng.u8(0..3) != 0 {
-        let merge = MergePolicy::Siblings;
-        let beside = keyspace("beside", everywhere);
-        keyspaces.push(Keyspace { merge, ..beside });
-    }
-    if let (Some(first), 0) = (first, rng.u8(0..4)) {
-        keyspaces.push(keyspace("home", vec![first]));
-    }
-    keyspaces
+    sketch.keyspaces.iter().map(keyspace).collect()
 }
 
-fn limits(rng: &mut Rng) -> Limits {
-    let mut limits = Limits {
-        reconcile_every: Duration::from_millis(rng.u64(500..=2_000)),
-        upkeep_every: Duration::from_millis(rng.u64(100..=800)),
-        operation_window: Duration::from_millis(rng.u64(3_000..=6_000)),
-        siblings_max: rng.usize(3..=20),
-        ..Limits::default()
-    };
-    if rng.bool() {
-        limits.batch_bytes_max = rng.usize(100..=2_000);
-        limits.window_bytes_max = limits.batch_bytes_max * rng.usize(1..=4);
-    }
-    if rng.u8(0..3) == 0 {
-        limits.log_bytes_max = rng.u64(200..=4_000);
-    }
-    if rng.u8(0..3) == 0 {
-        limits.recent_bytes_max = rng.usize(0..=1_000);
-    }
-    limits
-}
-
-fn keys(rng: &mut Rng, topology: &Topology) -> Vec<RowKey> {
-    let count = rng.usize(2..=12);
+fn keys(count: usize, topology: &Topology) -> Vec<RowKey> {
     let mut keys = Vec::new();
     for keyspace in &topology.keyspaces {
         for place in 0..count {
@@ -227,34 +184,48 @@ fn keys(rng: &mut Rng, topology: &Topology) -> Vec<RowKey> {
     keys
 }
 
-fn profile(rng: &mut Rng) -> Profile {
-    let chance = |rng: &mut Rng, max: u32| if rng.bool() { rng.u32(0..=max) } else { 0 };
-    let kinds = Kind::ALL.iter().copied().filter(|_| rng.bool()).collect();
-    Profile {
-        kinds,
-        fault_every: rng.u64(100_000..=1_500_000),
-        fault_phase: rng.u64(5_000_000..=20_000_000),
-        drop_ppm: chance(rng, 40_000),
-        duplicate_ppm: chance(rng, 40_000),
-        reorder_ppm: chance(rng, 40_000),
-        replay_ppm: chance(rng, 10_000),
-        is_encoded: rng.u8(0..4) == 0,
-        sync_micros_max: rng.u64(200..=5_000),
-        slow_sync_ppm: chance(rng, 20_000),
-        clients: rng.usize(1..=8),
-        think: rng.u64(2_000..=60_000),
-        value_bytes_max: rng.usize(8..=300),
-        read_percent: rng.u8(20..=60),
-        delete_percent: rng.u8(5..=50),
-        plain_percent: if rng.u8(0..4) == 0 {
-            100
-        } else {
-            rng.u8(20..=80)
-        },
-        ttl_percent: if rng.bool() { rng.u8(5..=40) } else { 0 },
-        condition_percent: if rng.bool() { rng.u8(5..=40) } else { 0 },
-        fresh_percent: if rng.bool() { rng.u8(5..=20) } else { 0 },
-        roamers: rng.usize(0..=3),
+impl Profile {
+    /// What goes wrong in a cluster of so many nodes, by chance. The more nodes, the fewer operations: a seed of a
+    /// large cluster takes no longer than others.
+    pub(crate) fn random(rng: &mut Rng, nodes: usize) -> Self {
+        let chance = |rng: &mut Rng, max: u32| if rng.bool() { rng.u32(0..=max) } else { 0 };
+        let per_mille = |nodes: usize, at_most: u64| {
+            let nodes = u64::try_from(nodes).unwrap_or(u64::MAX).max(1);
+            (USUAL_NODES * 1_000 / nodes).min(at_most)
+        };
+        let share = per_mille(nodes, 1_000);
+        let phase = rng.u64(5_000_000..=20_000_000) * share / 1_000;
+        let clients = rng.u64(1..=8) * per_mille(nodes, 1_500) / 1_000;
+        Self {
+            fault_every: rng.u64(100_000..=1_500_000),
+            fault_phase: phase.max(4_000_000),
+            drop_ppm: chance(rng, 40_000),
+            duplicate_ppm: chance(rng, 40_000),
+            reorder_ppm: chance(rng, 40_000),
+            replay_ppm: chance(rng, 10_000),
+            flip_ppm: if rng.u8(0..4) == 0 {
+                rng.u32(100..=3_000)
+            } else {
+                0
+            },
+            is_encoded: rng.u8(0..4) == 0,
+            sync_micros_max: rng.u64(200..=5_000),
+            slow_sync_ppm: chance(rng, 20_000),
+            clients: usize::try_from(clients.max(1)).unwrap_or(1),
+            think: rng.u64(2_000..=60_000) * 1_000 / share.max(1),
+            value_bytes_max: rng.usize(8..=300),
+            read_percent: rng.u8(20..=60),
+            delete_percent: rng.u8(5..=50),
+            plain_percent: if rng.u8(0..4) == 0 {
+                100
+            } else {
+                rng.u8(20..=80)
+            },
+            ttl_percent: if rng.bool() { rng.u8(5..=40) } else { 0 },
+            condition_percent: if rng.bool() { rng.u8(5..=40) } else { 0 },
+            fresh_percent: if rng.bool() { rng.u8(5..=20) } else { 0 },
+            roamers: rng.usize(0..=3),
+        }
     }
 }
 
@@ -263,6 +234,29 @@ impl Cluster {
     pub(crate) fn region_of(&self, node: NodeIndex) -> Option<&Region> {
         let (_, place) = self.nodes.get(node)?;
         self.topology.regions.get(*place)
+    }
+
+    /// Whether packets may ever pass between two nodes: they are in one region, or in two that are linked.
+    pub(crate) fn is_linked(&self, a: NodeIndex, b: NodeIndex) -> bool {
+        match (self.region_of(a), self.region_of(b)) {
+            (Some(a), Some(b)) => a.id == b.id || self.topology.link(a.id, b.id).is_some(),
+            (Some(_) | None, _) => false,
+        }
+    }
+
+    /// The nodes of a node's region, itself included.
+    pub(crate) fn region_mates(&self, node: NodeIndex) -> Vec<NodeIndex> {
+        let region = |index: NodeIndex| self.nodes.get(index).map(|(_, region)| *region);
+        let mine = region(node);
+        (0..self.nodes.len())
+            .filter(|other| region(*other) == mine)
+            .collect()
+    }
+
+    /// How long values of a keyspace live whose writer does not say, in microseconds.
+    pub(crate) fn ttl_of(&self, keyspace: KeyspaceId) -> Option<u64> {
+        let ttl = self.placement.keyspace(keyspace)?.ttl?;
+        u64::try_from(ttl.as_micros()).ok()
     }
 
     /// The place of a node in [`Self::nodes`].

@@ -149,12 +149,26 @@ impl World {
         running.peers.get(peer).copied().flatten()
     }
 
-    /// Whether every node knows of a connection to every other.
+    /// Whether every node knows of a connection to every other that it can hear.
     pub(crate) fn is_connected(&self) -> bool {
         let count = self.nodes.len();
-        (0..count).all(|node| {
-            (0..count).all(|peer| node == peer || self.known_connection(node, peer).is_some())
+        (0..count).filter(|node| !self.is_dead(*node)).all(|node| {
+            let peers = self.live_peers(node);
+            (peers.into_iter()).all(|peer| self.known_connection(node, peer).is_some())
         })
+    }
+
+    /// The peers that a node can hear: those to which there is a link, and that are not dead for good.
+    pub(crate) fn live_peers(&self, node: NodeIndex) -> Vec<NodeIndex> {
+        let hears = |peer: &NodeIndex| {
+            *peer != node && !self.is_dead(*peer) && self.cluster.is_linked(node, *peer)
+        };
+        (0..self.nodes.len()).filter(hears).collect()
+    }
+
+    /// Whether a node is dead for good.
+    pub(crate) fn is_dead(&self, node: NodeIndex) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.is_dead)
     }
 
     fn know_connection(&mut self, node: NodeIndex, peer: NodeIndex, known: Option<u64>) -> bool {

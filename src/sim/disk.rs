@@ -13,7 +13,7 @@ use crate::model::{
 use bytes::Bytes;
 
 use crate::storage::{
-    Batch, Door, Engine, Error, Memory, MemoryDisk, OpenOptions, Opened, Snapshot, Space,
+    Batch, Door, Engine, Error, Memory, MemoryDisk, OpenOptions, Opened, Snapshot, Space, Trouble,
 };
 
 use super::Bug;
@@ -68,6 +68,14 @@ pub(crate) struct Setup {
 #[derive(Debug)]
 pub(crate) struct DiskCopy(MemoryDisk);
 
+impl DiskCopy {
+    /// Whether a node ever started on it.
+    pub(crate) fn has_life(&self) -> bool {
+        let life = self.0.engine().snapshot().get(Space::Meta, LIFE_KEY);
+        life.is_ok_and(|life| life.is_some())
+    }
+}
+
 /// A node's disk.
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -97,16 +105,7 @@ impl Disk {
 
     /// Opens the door on what survived.
     pub(crate) fn open(&mut self, wall: Wall, chance: u64) -> Result<Opened, Error> {
-        let options = OpenOptions {
-            node: self.setup.node,
-            partitions: self.setup.partitions.clone(),
-            partition_count: self.setup.partition_count,
-            limits: self.setup.limits.clone(),
-            conflicts_kept: self.setup.conflicts_kept.clone(),
-            wall,
-            chance,
-            sweep_rows: SWEEP_ROWS,
-        };
+        let options = self.options(wall, chance);
         let options = if self.bug == Some(Bug::ReuseDot) {
             self.old_life = self.disk.engine().snapshot().get(Space::Meta, LIFE_KEY)?;
             // A new incarnation is one more than the one before.
@@ -122,6 +121,63 @@ impl Disk {
         self.disk.sync();
         self.door = Some(door);
         Ok(opened)
+    }
+
+    fn options(&self, wall: Wall, chance: u64) -> OpenOptions {
+        OpenOptions {
+            node: self.setup.node,
+            partitions: self.setup.partitions.clone(),
+            partition_count: self.setup.partition_count,
+            limits: self.setup.limits.clone(),
+            conflicts_kept: self.setup.conflicts_kept.clone(),
+            wall,
+            chance,
+            sweep_rows: SWEEP_ROWS,
+        }
+    }
+
+    /// Opens this node's door on the disk of another.
+    pub(crate) fn try_other(&self, other: &DiskCopy, wall: Wall) -> Result<(), Error> {
+        Door::open(other.0.engine(), self.options(wall, 0)).map(|_| ())
+    }
+
+    /// The disk itself, to be damaged.
+    pub(crate) fn disk(&self) -> &MemoryDisk {
+        &self.disk
+    }
+
+    /// What is wrong with the disk.
+    pub(crate) fn trouble(&self) -> Trouble {
+        self.disk.trouble()
+    }
+
+    /// What is wrong with the disk from now on.
+    pub(crate) fn set_trouble(&self, trouble: Trouble) {
+        self.disk.set_trouble(trouble);
+    }
+
+    /// Reads everything: an error says what is damaged.
+    pub(crate) fn scrub(&self) -> Result<(), Error> {
+        self.disk.verify()?;
+        match self.verify_digests()?.first() {
+            Some(_) => Err(Error::Corrupt {
+                what: "a digest is not that of its rows",
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the store takes nothing any more: it failed, or is closed.
+    pub(crate) fn has_stopped(&mut self) -> bool {
+        match self.door.as_mut() {
+            Some(door) => door.stage(Wall(0), &[]).is_err(),
+            None => true,
+        }
+    }
+
+    /// Whether a batch is on its way to the disk.
+    pub(crate) fn is_syncing(&self) -> bool {
+        matches!(self.phase, Phase::Syncing(_))
     }
 
     /// Queues a change; true if the world must call [`Self::stage`] soon.
@@ -232,8 +288,14 @@ impl Disk {
         let Some(mut door) = self.door.take() else {
             return Ok(Loss::Nothing);
         };
+        if staged
+            && is_synced
+            && let Err(error) = door.commit()
+        {
+            self.disk.crash(0);
+            return Err(error);
+        }
         if staged && is_synced {
-            door.commit()?;
             self.disk.sync();
         }
         drop(door);
@@ -258,6 +320,14 @@ impl Disk {
             Some(door) => door.close(),
             None => Ok(()),
         }
+    }
+
+    /// The node is gone, and what was not synced with it.
+    pub(crate) fn close(&mut self) {
+        self.queue.clear();
+        self.phase = Phase::Idle;
+        self.door = None;
+        self.disk.crash(0);
     }
 
     /// The disk is replaced by an empty one. Only while the door is closed.

@@ -7,10 +7,14 @@ use crate::model::{Answer, NodeId, Query};
 use crate::protocol::{Input, Lane, Message, Outcome, Output, Report, RequestId};
 
 use super::cluster::NodeIndex;
+use super::kinds::Kind;
 use super::messages;
 use super::network::Parcel;
 use super::node::Armed;
 use super::world::{Event, World};
+
+/// A node that is armed to die under load does when so many changes wait for its disk.
+const QUEUED: usize = 3;
 
 impl World {
     /// Lets a node's disk stage soon.
@@ -65,12 +69,26 @@ impl World {
         };
         let mut outputs = Vec::new();
         running.machine.step(at, input, &mut outputs);
+        if 0 < node.step_micros {
+            node.busy_until = now + node.step_micros;
+        }
         let mut crash_after = None;
-        if node.armed == Some(Armed::AmidOutputs) && 1 < outputs.len() {
-            crash_after = Some(self.rng.usize(0..outputs.len()));
+        if let Some(Armed::AmidOutputs(kind)) = node.armed
+            && 1 < outputs.len()
+        {
+            crash_after = Some((self.rng.usize(0..outputs.len()), kind));
+        }
+        if node.armed == Some(Armed::Queued) && QUEUED <= node.disk.queued() {
+            self.tally.count(Kind::OutOfMemory);
+            return self.kill(index, false);
         }
         for (place, output) in outputs.into_iter().enumerate() {
-            if crash_after == Some(place) {
+            if let Some((after, kind)) = crash_after
+                && after == place
+            {
+                if kind == Kind::Panic {
+                    self.tally.count(kind);
+                }
                 return self.kill(index, false);
             }
             if self.life_of(index) != Some(life) {
@@ -89,6 +107,7 @@ impl World {
                 if self.bug.is_some_and(|bug| !bug.spoil_change(&mut change)) {
                     return;
                 }
+                self.tally.see_change(&change);
                 self.trace.note(now, [20, index as u64, ticket.0], || {
                     format!("n{index} changes {ticket:?}: {change:?}")
                 });
@@ -100,6 +119,7 @@ impl World {
                 }
             }
             Output::Query { ticket, query } => {
+                self.tally.see_query(&query);
                 let is_early = self.rng.bool();
                 let at = now + self.rng.u64(1..=300);
                 let Some(node) = self.live(index, life) else {
@@ -143,6 +163,9 @@ impl World {
         if self.script.loses((from, to), &message) {
             return;
         }
+        if let Message::Trimmed { .. } = message {
+            self.tally.take(super::paths::TRIMMED);
+        }
         self.checks.on_sent(now, (from, to), &message);
         self.check_now();
         let (Some(generation), Some(from_life)) =
@@ -152,6 +175,19 @@ impl World {
         };
         let Some(to_life) = self.nodes.get(to).map(|node| node.life) else {
             return;
+        };
+        if self.faults_on
+            && super::network::happens(&mut self.rng, self.cluster.profile.flip_ppm)
+            && messages::breaks(&message, &mut self.rng)
+        {
+            // The session ends when its bytes make no sense.
+            self.tally.count(Kind::Flip);
+            return self.reset(from, to);
+        }
+        let bytes = if self.network.is_capped(from, to) {
+            messages::size_of(&message)
+        } else {
+            0
         };
         let message = if self.cluster.profile.is_encoded {
             match messages::through_bytes(&message) {
@@ -176,13 +212,17 @@ impl World {
             message,
             is_replay: false,
             log_bytes,
+            bytes,
         };
         let profile = &self.cluster.profile;
         let arrivals = self
             .network
             .send(now, &mut self.rng, profile, &mut self.tally, parcel);
-        self.checks
-            .on_in_flight((from, to), self.network.log_bytes(from, to));
+        let in_flight = self.network.log_bytes(from, to);
+        if self.cluster.topology.limits.window_bytes_max <= in_flight {
+            self.tally.take(super::paths::WINDOW);
+        }
+        self.checks.on_in_flight((from, to), in_flight);
         self.check_now();
         self.schedule_arrivals(arrivals);
     }
@@ -243,6 +283,9 @@ impl World {
             return;
         };
         if let Some(answer) = answer.or_else(|| node.disk.answer(query)) {
+            if let Answer::Unreadable { .. } = answer {
+                self.tally.take(super::paths::UNREADABLE);
+            }
             self.step(index, Input::Answered { ticket, answer });
         }
     }

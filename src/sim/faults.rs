@@ -1,6 +1,7 @@
-//! The nemesis: when it strikes, at what, and how each fault ends.
+//! The nemesis: what each strike does to links, nodes and clocks, and how each fault ends. What it does to disks is in
+//! `damage`.
 //!
-//! It knows no machine: it cuts, kills, stops clocks and wipes disks.
+//! It knows no machine: it cuts, kills, stops clocks. When it strikes was drawn before the run began.
 
 use std::collections::BTreeMap;
 
@@ -10,26 +11,47 @@ use super::disk::DiskCopy;
 use super::kinds::Kind;
 use super::network::CutMode;
 use super::node::Armed;
+use super::strike::{Strike, Ways};
 use super::world::{Event, World};
-
-/// Directed pairs of nodes.
-type Ways = Vec<(NodeIndex, NodeIndex)>;
 
 /// How a fault ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Undo {
+pub(crate) enum Undo {
+    /// A cut.
     Heal(Ways, CutMode),
+    /// Slowness.
     Quicken(Ways),
+    /// Little bandwidth.
+    Widen(Ways),
+    /// Slow fsyncs.
     QuickDisk(NodeIndex),
+    /// A clock that is wrong.
     Sane(NodeIndex),
+    /// Slow steps.
+    Speed(NodeIndex),
+    /// A disk that fails.
+    Sound(NodeIndex),
+    /// Damage that nobody has met: somebody looks.
+    Scrub(NodeIndex),
+    /// The end of the journal goes.
+    Shorten(NodeIndex),
 }
 
-/// Faults under way.
+/// Strikes, and faults under way.
 #[derive(Debug, Default)]
 pub(crate) struct Nemesis {
+    /// What was drawn.
+    pub(crate) strikes: Vec<Strike>,
+    /// Nodes that are to stay dead in the end.
+    pub(crate) dead: Vec<NodeIndex>,
     active: BTreeMap<u64, Undo>,
     next: u64,
-    copies: BTreeMap<NodeIndex, DiskCopy>,
+    /// Old copies of disks.
+    pub(crate) copies: BTreeMap<NodeIndex, DiskCopy>,
+    /// Old copies of all disks of a region, by its first node.
+    pub(crate) region_copies: BTreeMap<NodeIndex, Vec<(NodeIndex, DiskCopy)>>,
+    /// Copies of disks whose journals will lose their ends.
+    pub(crate) tails: BTreeMap<NodeIndex, DiskCopy>,
     /// Listings that clients have begun.
     pub(crate) listings: u64,
 }
@@ -39,98 +61,169 @@ impl World {
     pub(crate) fn begin_faults(&mut self) {
         self.faults_on = true;
         self.network.is_faulty = true;
-        self.schedule(self.now, Event::Fault);
+        for a in 0..self.cluster.topology.regions.len() {
+            for b in a + 1..self.cluster.topology.regions.len() {
+                let regions = &self.cluster.topology.regions;
+                if let (Some(a), Some(b)) = (regions.get(a), regions.get(b))
+                    && self.cluster.topology.link(a.id, b.id).is_none()
+                {
+                    self.tally.count(Kind::Unlinked);
+                }
+            }
+        }
+        let times: Vec<u64> = self
+            .nemesis
+            .strikes
+            .iter()
+            .map(|strike| strike.at)
+            .collect();
+        for (place, at) in times.into_iter().enumerate() {
+            self.schedule(at, Event::Fault { place });
+        }
     }
 
-    /// The nemesis strikes once, and again later.
-    pub(crate) fn on_fault(&mut self) {
-        if !self.faults_on {
+    /// The nemesis strikes.
+    pub(crate) fn on_fault(&mut self, place: usize) {
+        let Some(strike) = self.nemesis.strikes.get(place).cloned() else {
+            return;
+        };
+        if self.faults_on && strike.node < self.nodes.len() {
+            let facts = [16, strike.kind as u64, strike.node as u64];
+            self.trace.note(self.now, facts, || format!("-- {strike}"));
+            self.strike(strike);
+        }
+    }
+
+    fn strike(&mut self, strike: Strike) {
+        match strike.kind {
+            Kind::Slow | Kind::Cut | Kind::CutOneWay | Kind::Jam | Kind::Bloat | Kind::Reset => {
+                self.strike_network(strike);
+            }
+            Kind::Stop
+            | Kind::Kill
+            | Kind::KillAfterSync
+            | Kind::LoseUnsynced
+            | Kind::Torn
+            | Kind::Pause
+            | Kind::Stall
+            | Kind::SlowNode
+            | Kind::KillRegion
+            | Kind::RestartStorm
+            | Kind::Panic
+            | Kind::OutOfMemory => self.strike_node(&strike),
+            Kind::SlowSync
+            | Kind::Rot
+            | Kind::Shorten
+            | Kind::LoseBatch
+            | Kind::Misplace
+            | Kind::FailSync
+            | Kind::FailRead
+            | Kind::NoSpace
+            | Kind::Foreign
+            | Kind::Wipe
+            | Kind::OldCopy
+            | Kind::ReadOnly
+            | Kind::OldRegion => self.strike_disk(&strike),
+            Kind::Skew | Kind::Step | Kind::Drift | Kind::Strobe | Kind::Freeze | Kind::Insane => {
+                self.strike_clock(&strike)
+            }
+            // These come by chance with every message, or are there for the whole run.
+            Kind::Drop
+            | Kind::Reorder
+            | Kind::Duplicate
+            | Kind::Replay
+            | Kind::Flip
+            | Kind::Unlinked
+            | Kind::Dead => {}
+        }
+    }
+
+    fn strike_network(&mut self, strike: Strike) {
+        let Strike {
+            kind,
+            node,
+            other,
+            lasts,
+            amount,
+            ways,
+            ..
+        } = strike;
+        let known = 0..self.nodes.len();
+        let ways: Ways = ways
+            .into_iter()
+            .filter(|(from, to)| known.contains(from) && known.contains(to))
+            .collect();
+        let amount = amount.unsigned_abs();
+        if kind == Kind::Reset {
+            if node != other && known.contains(&other) {
+                self.tally.count(kind);
+                self.reset(node, other);
+            }
             return;
         }
-        if let Some(kind) = self.rng.choice(self.cluster.profile.kinds.clone()) {
-            self.strike(kind);
-        }
-        let next = self.rng.u64(1_000..=2 * self.cluster.profile.fault_every);
-        self.schedule(self.now + next, Event::Fault);
-    }
-
-    fn strike(&mut self, kind: Kind) {
-        let node = self.rng.usize(0..self.nodes.len());
-        self.trace
-            .note(self.now, [16, kind as u64, node as u64], || {
-                format!("-- {} {} (n{node})", kind.id(), kind.words())
-            });
-        match kind {
-            Kind::Slow => self.slow(),
-            Kind::Cut => self.cut(kind, CutMode::Lose),
-            Kind::CutOneWay => self.cut(kind, CutMode::Lose),
-            Kind::Jam => self.cut(kind, CutMode::Hold),
-            Kind::Reset => {
-                let other = self.rng.usize(0..self.nodes.len());
-                if node != other {
-                    self.tally.count(kind);
-                    self.reset(node, other);
-                }
+        self.tally.count(kind);
+        if kind == Kind::Slow {
+            for (from, to) in &ways {
+                let extra = self.rng.u64(amount / 2..=amount);
+                self.network.set_extra(*from, *to, extra);
             }
-            Kind::Stop => {
-                if self.life_of(node).is_some() {
-                    self.tally.count(kind);
-                    self.stop(node);
-                    let at = self.now + self.rng.u64(20_000..=1_000_000);
-                    self.schedule(at, Event::Start { node });
-                }
+            self.undo_later(lasts, Undo::Quicken(ways));
+        } else if kind == Kind::Bloat {
+            for (from, to) in &ways {
+                self.network.set_rate(*from, *to, amount.max(1));
             }
-            Kind::Kill => self.strike_down(node),
-            Kind::KillAfterSync => self.arm(node, Armed::AfterSync),
-            Kind::LoseUnsynced => self.arm(node, Armed::BeforeSync),
-            Kind::Pause => {
-                let until = self.now + self.rng.u64(100_000..=4_000_000);
-                self.pause(node, until);
+            self.undo_later(lasts, Undo::Widen(ways));
+        } else {
+            let mode = if kind == Kind::Jam {
+                CutMode::Hold
+            } else {
+                CutMode::Lose
+            };
+            for (from, to) in &ways {
+                self.network.cut(*from, *to, mode);
             }
-            Kind::KillRegion => {
-                self.tally.count(kind);
-                for node in self.region_mates(node) {
-                    let is_synced = self.rng.bool();
-                    self.kill(node, is_synced);
-                }
+            for (from, to) in &ways {
+                self.look_at_pair(*from, *to);
             }
-            Kind::RestartStorm => {
-                self.tally.count(kind);
-                for _ in 0..self.rng.u64(2..=5) {
-                    let at = self.now + self.rng.u64(0..=2_000_000);
-                    self.schedule(at, Event::Kill { node });
-                }
-            }
-            Kind::SlowSync => self.slow_disk(node),
-            Kind::Wipe => self.strike_disk(node),
-            Kind::OldCopy => self.turn_back_disk(node),
-            Kind::Skew | Kind::Step | Kind::Drift => {
-                let is_insane = self
-                    .nemesis
-                    .active
-                    .values()
-                    .any(|undo| *undo == Undo::Sane(node));
-                if !is_insane {
-                    self.tally.count(kind);
-                    self.skew_a_little(node);
-                }
-            }
-            Kind::Insane => self.derange(node),
-            // These come by chance with every message.
-            Kind::Drop | Kind::Reorder | Kind::Duplicate | Kind::Replay => {}
+            self.undo_later(lasts, Undo::Heal(ways, mode));
         }
     }
 
-    fn strike_down(&mut self, node: NodeIndex) {
+    fn strike_node(&mut self, strike: &Strike) {
+        let (kind, node, lasts) = (strike.kind, strike.node, strike.lasts);
         if self.life_of(node).is_none() {
             return;
         }
-        self.tally.count(Kind::Kill);
-        if self.rng.bool() {
-            self.arm(node, Armed::AmidOutputs);
+        if let Some(armed) = armed_by(kind) {
+            return self.arm(node, armed);
+        }
+        if let Kind::Pause | Kind::Stall = kind {
+            return self.pause(kind, node, lasts);
+        }
+        self.tally.count(kind);
+        if kind == Kind::Stop {
+            self.stop(node);
+            self.schedule(self.now + lasts, Event::Start { node });
+        } else if kind == Kind::KillRegion {
+            for node in self.cluster.region_mates(node) {
+                let is_synced = self.rng.bool();
+                self.kill(node, is_synced);
+            }
+        } else if kind == Kind::RestartStorm {
+            for _ in 0..strike.amount {
+                let at = self.now + self.rng.u64(0..=lasts);
+                self.schedule(at, Event::Kill { node });
+            }
+        } else if kind == Kind::SlowNode {
+            if let Some(node) = self.nodes.get_mut(node) {
+                node.step_micros = strike.amount.unsigned_abs();
+                node.slow_until = self.now + lasts + SLOW_TAIL;
+            }
+            self.undo_later(lasts, Undo::Speed(node));
+        } else if strike.amount <= 2 {
+            self.arm(node, Armed::AmidOutputs(Kind::Kill));
         } else {
-            let is_synced = self.rng.u8(0..3) == 0;
-            self.kill(node, is_synced);
+            self.kill(node, strike.amount == 3);
         }
     }
 
@@ -142,165 +235,55 @@ impl World {
         }
     }
 
-    fn pause(&mut self, index: NodeIndex, until: u64) {
+    /// A node stands still; if it stalls, its monotonic clock stands still with it.
+    fn pause(&mut self, kind: Kind, index: NodeIndex, lasts: u64) {
+        let until = self.now + lasts;
+        if self.is_paused(index) {
+            return;
+        }
         if let Some(node) = self.nodes.get_mut(index)
-            && node.running.is_some()
+            && let Some(running) = node.running.as_mut()
         {
-            self.tally.count(Kind::Pause);
+            self.tally.count(kind);
             // Until the last of its pauses ends: what waits for one is not looked at before.
             node.paused_until = node.paused_until.max(until);
+            if kind == Kind::Stall {
+                running.time_offset = running.time_offset.saturating_sub(lasts);
+                self.excuse(index);
+            }
             self.schedule(until, Event::Resume { node: index });
             self.look_at_pairs_of(index);
         }
     }
 
-    fn slow(&mut self) {
-        self.tally.count(Kind::Slow);
-        let (ways, _) = self.random_ways();
-        for (from, to) in &ways {
-            let extra = self.rng.u64(20_000..=400_000);
-            self.network.set_extra(*from, *to, extra);
+    fn strike_clock(&mut self, strike: &Strike) {
+        let (kind, index) = (strike.kind, strike.node);
+        let is_wrong = |undo: &Undo| matches!(undo, Undo::Sane(_));
+        let wrong = self.nemesis.active.values().filter(|undo| is_wrong(undo));
+        let wrong: Vec<Undo> = wrong.cloned().collect();
+        let is_beyond = matches!(kind, Kind::Freeze | Kind::Insane);
+        // One clock at a time may be beyond what is allowed.
+        if wrong.contains(&Undo::Sane(index)) || (is_beyond && !wrong.is_empty()) {
+            return;
         }
-        let lasts = self.rng.u64(200_000..=3_000_000);
-        self.undo_later(lasts, Undo::Quicken(ways));
-    }
-
-    fn cut(&mut self, kind: Kind, mode: CutMode) {
         self.tally.count(kind);
-        let (there, back) = self.random_ways();
-        let mut ways = there;
-        if kind != Kind::CutOneWay {
-            ways.extend(back);
-        }
-        for (from, to) in &ways {
-            self.network.cut(*from, *to, mode);
-        }
-        for (from, to) in &ways {
-            self.look_at_pair(*from, *to);
-        }
-        let most = if self.rng.bool() { 800_000 } else { 6_000_000 };
-        let lasts = self.rng.u64(50_000..=most);
-        self.trace
-            .note(self.now, [17, ways.len() as u64, lasts], || {
-                format!("-- cut {mode:?} for {lasts} us: {ways:?}")
-            });
-        self.undo_later(lasts, Undo::Heal(ways, mode));
-    }
-
-    fn slow_disk(&mut self, index: NodeIndex) {
-        self.tally.count(Kind::SlowSync);
-        let extra = self.rng.u64(20_000..=800_000);
-        if let Some(node) = self.nodes.get_mut(index) {
-            node.sync_extra = extra;
-        }
-        let lasts = self.rng.u64(200_000..=3_000_000);
-        self.undo_later(lasts, Undo::QuickDisk(index));
-    }
-
-    /// A disk may be wiped only if the acknowledged writes on it are also elsewhere: every node of the
-    /// region serves, and there are three replicas.
-    fn strike_disk(&mut self, node: NodeIndex) {
-        if self.may_lose_disk(node) {
-            self.tally.count(Kind::Wipe);
-            self.kill(node, false);
-            self.wipe(node);
-        }
-    }
-
-    /// A copy of a disk is taken, and the last one that was taken is put back: for a disk that has gone back in time
-    /// the same holds as for one that is empty.
-    fn turn_back_disk(&mut self, index: NodeIndex) {
-        let may = self.may_lose_disk(index);
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
-        let copy = node.disk.copy();
-        let old = self.nemesis.copies.insert(index, copy);
-        if let Some(old) = old
-            && may
-        {
-            self.tally.count(Kind::OldCopy);
-            self.kill(index, false);
-            self.put_back(index, &old);
+        if kind == Kind::Insane {
+            node.clock = Clock::new(self.now, strike.amount, 0);
+        } else if kind == Kind::Freeze {
+            node.clock = node.clock.frozen(self.now);
+        } else if kind == Kind::Strobe {
+            node.clock = Clock::strobing(self.now, strike.amount);
+        } else {
+            return self.skew_a_little(index);
         }
+        self.undo_later(strike.lasts, Undo::Sane(index));
     }
 
-    fn may_lose_disk(&self, node: NodeIndex) -> bool {
-        let replication = self
-            .cluster
-            .topology
-            .keyspaces
-            .iter()
-            .map(|keyspace| keyspace.replication);
-        let mates = self.region_mates(node);
-        let now = self.now;
-        let all_serve = mates.iter().all(|mate| {
-            self.nodes
-                .get(*mate)
-                .is_some_and(|node| node.is_serving(now) && !node.is_refilling)
-        });
-        replication.min().unwrap_or(0) >= 3 && all_serve
-    }
-
-    fn derange(&mut self, index: NodeIndex) {
-        let is_taken = self
-            .nemesis
-            .active
-            .values()
-            .any(|undo| matches!(undo, Undo::Sane(_)));
-        if is_taken {
-            return;
-        }
-        self.tally.count(Kind::Insane);
-        let beyond = self.cluster.topology.limits.max_offset.as_micros() * 3 / 2;
-        let least = i64::try_from(beyond).unwrap_or(i64::MAX);
-        let off = self.rng.i64(least..=least + 4_000_000);
-        let skew = if self.rng.bool() { off } else { -off };
-        if let Some(node) = self.nodes.get_mut(index) {
-            node.clock = Clock::new(self.now, skew, 0);
-        }
-        let lasts = self.rng.u64(300_000..=4_000_000);
-        self.undo_later(lasts, Undo::Sane(index));
-    }
-
-    /// The nodes of a node's region, itself included.
-    fn region_mates(&self, node: NodeIndex) -> Vec<NodeIndex> {
-        let region = |index: NodeIndex| self.cluster.nodes.get(index).map(|(_, region)| *region);
-        let mine = region(node);
-        (0..self.nodes.len())
-            .filter(|other| region(*other) == mine)
-            .collect()
-    }
-
-    /// Ways between two groups of nodes, and the ways back: two nodes, one node and the rest, two regions, a
-    /// region and the rest, or two halves.
-    fn random_ways(&mut self) -> (Ways, Ways) {
-        let count = self.nodes.len();
-        let a = self.rng.usize(0..count);
-        let b = self.rng.usize(0..count);
-        let rest = |group: &[NodeIndex]| (0..count).filter(|node| !group.contains(node)).collect();
-        let (left, right): (Vec<NodeIndex>, Vec<NodeIndex>) = match self.rng.u8(0..5) {
-            0 => (vec![a], vec![b]),
-            1 => (vec![a], rest(&[a])),
-            2 => (self.region_mates(a), self.region_mates(b)),
-            3 => {
-                let region = self.region_mates(a);
-                let others = rest(&region);
-                (region, others)
-            }
-            _ => (0..count).partition(|_| self.rng.bool()),
-        };
-        let mut there = Vec::new();
-        for from in &left {
-            for to in right.iter().filter(|to| *to != from) {
-                there.push((*from, *to));
-            }
-        }
-        let back = there.iter().map(|(from, to)| (*to, *from)).collect();
-        (there, back)
-    }
-
-    fn undo_later(&mut self, lasts: u64, undo: Undo) {
+    /// Lets a fault end later.
+    pub(crate) fn undo_later(&mut self, lasts: u64, undo: Undo) {
         let fault = self.nemesis.next;
         self.nemesis.next += 1;
         self.nemesis.active.insert(fault, undo);
@@ -329,16 +312,30 @@ impl World {
                     self.network.set_extra(from, to, 0);
                 }
             }
+            Undo::Widen(ways) => {
+                for (from, to) in ways {
+                    self.network.set_rate(from, to, 0);
+                }
+            }
             Undo::QuickDisk(node) => {
                 if let Some(node) = self.nodes.get_mut(node) {
                     node.sync_extra = 0;
                 }
             }
+            Undo::Speed(node) => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.step_micros = 0;
+                }
+            }
             Undo::Sane(node) => self.skew_a_little(node),
+            Undo::Sound(node) => self.end_trouble(node),
+            Undo::Scrub(node) => self.scrub(node),
+            Undo::Shorten(node) => self.shorten(node),
         }
     }
 
-    /// All faults end: links are whole, clocks sane, nodes up. A pause runs out.
+    /// All faults end: links are whole, clocks sane, disks sound, nodes up. A pause runs out. Some nodes may stay dead,
+    /// as many as the rest can do without.
     pub(crate) fn heal(&mut self) {
         self.faults_on = false;
         self.network.is_faulty = false;
@@ -348,13 +345,35 @@ impl World {
         for fault in active {
             self.on_undo(fault);
         }
+        self.leave_dead();
         for index in 0..self.nodes.len() {
+            self.end_trouble(index);
+            self.scrub(index);
             if let Some(node) = self.nodes.get_mut(index) {
                 node.armed = None;
+                node.step_micros = 0;
             }
             let at = self.now + self.rng.u64(0..=500_000);
             self.schedule(at, Event::Start { node: index });
             self.look_at_pairs_of(index);
+        }
+    }
+
+    /// Of the nodes that are to stay dead, kills those that the others can do without. A node whose disk was lost waits
+    /// for all its neighbours, so none of them may be missing.
+    fn leave_dead(&mut self) {
+        for index in self.nemesis.dead.clone() {
+            let mates = self.cluster.region_mates(index);
+            let are_all_whole = mates
+                .iter()
+                .all(|mate| self.is_dead(*mate) || self.is_whole(*mate));
+            if index < self.nodes.len() && are_all_whole && self.may_lose_disk(index) {
+                self.tally.count(Kind::Dead);
+                self.crash(index, false);
+                if let Some(node) = self.nodes.get_mut(index) {
+                    node.is_dead = true;
+                }
+            }
         }
     }
 
@@ -370,3 +389,21 @@ impl World {
         }
     }
 }
+
+/// Faults that strike a node when it comes to a certain point in its work.
+fn armed_by(kind: Kind) -> Option<Armed> {
+    let points = [
+        (Kind::KillAfterSync, Armed::AfterSync),
+        (Kind::LoseUnsynced, Armed::BeforeSync),
+        (Kind::Torn, Armed::AmidSync),
+        (Kind::OutOfMemory, Armed::Queued),
+        (Kind::Panic, Armed::AmidOutputs(Kind::Panic)),
+    ];
+    let mut points = points.into_iter();
+    points
+        .find(|(known, _)| *known == kind)
+        .map(|(_, armed)| armed)
+}
+
+/// A node that was slow may take so long to work off what has come in meanwhile, in microseconds.
+const SLOW_TAIL: u64 = 4_000_000;

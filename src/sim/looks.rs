@@ -22,8 +22,10 @@ impl World {
                 continue;
             };
             let view = running.machine.view(at);
-            if view.serving == view.partitions {
-                node.is_refilling = false;
+            let is_refilling = node.refill.is_some();
+            if is_refilling && view.serving == view.partitions && node.has_all_again() {
+                node.refill = None;
+                self.tally.take(super::paths::REFILLED);
             }
             self.checks.on_looked(index, &view, queued);
         }

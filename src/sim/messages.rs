@@ -1,6 +1,8 @@
 //! What the simulator wants to know of messages: their names, the log in them, and whether they survive
 //! their own sent form.
 
+use fastrand::Rng;
+
 use crate::coding;
 use crate::protocol::Message;
 
@@ -45,6 +47,26 @@ pub(crate) fn log_bytes_of(message: &Message) -> usize {
     } else {
         0
     }
+}
+
+/// Bytes of a message in its sent form.
+pub(crate) fn size_of(message: &Message) -> usize {
+    coding::encode(VERSION, message).map_or(0, |bytes| bytes.len())
+}
+
+/// Whether the sent form of a message cannot be read any more after a bit of it has flipped. A flip that leaves
+/// another message that can be read is not what is tried here: on its way the bytes are sealed by TLS, and nothing
+/// beyond that guards what a sender's own memory has spoilt.
+pub(crate) fn breaks(message: &Message, rng: &mut Rng) -> bool {
+    let Ok(bytes) = coding::encode(VERSION, message) else {
+        return false;
+    };
+    let mut bytes = bytes.to_vec();
+    let at = rng.usize(0..bytes.len().max(1));
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 1 << rng.u8(0..8);
+    }
+    coding::decode::<Message>(VERSION, &bytes).is_err()
 }
 
 /// The message after a way through its sent form; nothing if it does not come back equal.

@@ -12,9 +12,11 @@ mod clients;
 mod clock;
 mod cluster;
 mod connections;
+mod damage;
 mod disk;
 mod drive;
 mod faults;
+mod guard;
 #[cfg(test)]
 mod histories;
 mod kinds;
@@ -22,9 +24,14 @@ mod looks;
 mod messages;
 mod network;
 mod node;
+mod paths;
+mod plan;
 mod run;
 #[cfg(test)]
 mod scenario;
+mod shrink;
+mod sketch;
+mod strike;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -34,6 +41,10 @@ mod world;
 use crate::history;
 
 pub use bugs::Bug;
+pub use guard::name_seeds_in_panics;
 pub use history::Violation;
 pub use kinds::{Kind, Tally};
-pub use run::{Options, Outcomes, Report, run, run_with_history};
+pub use plan::{Plan, PlanError};
+pub use run::{Options, Outcomes, Report, run, run_plan, run_with_history};
+pub use shrink::{Shrunk, shrink};
+pub use strike::BadStrike;

@@ -33,6 +33,8 @@ pub(crate) struct Parcel {
     pub(crate) is_replay: bool,
     /// Bytes of log in it, for the bound on what is in flight; 0 for a copy.
     pub(crate) log_bytes: usize,
+    /// Its bytes, if its way passes few of them.
+    pub(crate) bytes: usize,
 }
 
 /// What a cut does with messages.
@@ -55,6 +57,10 @@ struct Way {
     held: Vec<Parcel>,
     lane_free: [u64; 5],
     log_bytes: usize,
+    /// Bytes a second; 0 for no cap.
+    rate: u64,
+    /// Until then the cap is used up by what was sent.
+    full_until: u64,
 }
 
 /// A connection between two nodes.
@@ -90,6 +96,8 @@ pub(crate) struct Network {
 }
 
 const RECORDED_MAX: usize = 64;
+/// The buffer before a way with little bandwidth holds as much as passes in this time, in microseconds.
+const BUFFER_MICROS: u64 = 2_000_000;
 
 impl Network {
     /// The network of a cluster: LAN within a region, the topology's links between regions.
@@ -147,6 +155,9 @@ impl Network {
             way.held.push(parcel);
             return Vec::new();
         }
+        if 0 < way.rate && BUFFER_MICROS < way.full_until.saturating_sub(now) {
+            return Vec::new();
+        }
         if !self.is_faulty {
             return vec![self.arrival(now, rng, parcel, false)];
         }
@@ -201,6 +212,11 @@ impl Network {
         let way = self.way(parcel.from, parcel.to);
         way.log_bytes += parcel.log_bytes;
         let mut at = now + way.latency + way.extra + rng.u64(0..=way.jitter);
+        let bytes = u64::try_from(parcel.bytes).unwrap_or(u64::MAX);
+        if let Some(takes) = bytes.saturating_mul(1_000_000).checked_div(way.rate) {
+            way.full_until = way.full_until.max(now).saturating_add(takes);
+            at += way.full_until - now;
+        }
         if !is_free && let Some(free) = way.lane_free.get_mut(lane_index(parcel.lane)) {
             at = at.max(*free);
             *free = at;
@@ -234,6 +250,18 @@ impl Network {
     /// Makes a way slower by `extra` microseconds; 0 mends it.
     pub(crate) fn set_extra(&mut self, from: NodeIndex, to: NodeIndex, extra: u64) {
         self.way(from, to).extra = extra;
+    }
+
+    /// Lets a way pass so many bytes a second, through a deep buffer; 0 for any number.
+    pub(crate) fn set_rate(&mut self, from: NodeIndex, to: NodeIndex, rate: u64) {
+        let way = self.way(from, to);
+        way.rate = rate;
+        way.full_until = 0;
+    }
+
+    /// Whether a way passes few bytes.
+    pub(crate) fn is_capped(&mut self, from: NodeIndex, to: NodeIndex) -> bool {
+        0 < self.way(from, to).rate
     }
 
     /// Cuts a way; cuts add up.
@@ -290,6 +318,8 @@ fn way(rng: &mut Rng, cluster: &Cluster, from: NodeIndex, to: NodeIndex) -> Way 
     Way {
         latency,
         jitter,
+        // Where there is no link nothing ever passes.
+        cuts_losing: u32::from(!cluster.is_linked(from, to)),
         ..Way::default()
     }
 }

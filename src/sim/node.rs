@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::Ticket;
-use crate::model::{Effect, NodeId, Time};
-use crate::protocol::{Config, Input, Machine, Now, RequestId};
+use crate::model::{Effect, NodeId, PartitionId, Position, Time};
+use crate::protocol::{Config, Input, Machine, Now, PeerView, RequestId};
 
 use super::clock::Clock;
 use super::cluster::NodeIndex;
@@ -15,12 +15,27 @@ use super::world::{Event, World};
 /// Where in its work a node will crash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Armed {
-    /// Between two outputs of one step.
-    AmidOutputs,
+    /// Between two outputs of one step, by a fault of this kind.
+    AmidOutputs(Kind),
+    /// When changes queue up before its disk.
+    Queued,
+    /// While its disk writes a batch.
+    AmidSync,
     /// After staging, before the sync ends.
     BeforeSync,
     /// After the sync, before the machine hears of it.
     AfterSync,
+}
+
+/// Whether a disk was damaged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hurt {
+    /// It was not, or is another by now.
+    No,
+    /// Somewhere.
+    Somewhere,
+    /// So that it must be refused when it is opened.
+    Unfit,
 }
 
 /// A node.
@@ -40,10 +55,22 @@ pub(crate) struct SimNode {
     pub(crate) paused_until: u64,
     /// Added to each fsync.
     pub(crate) sync_extra: u64,
+    /// Each of its steps takes so long, in microseconds.
+    pub(crate) step_micros: u64,
+    /// Its events wait until its last step is done.
+    pub(crate) busy_until: u64,
+    /// Until then it may be late because it was slow.
+    pub(crate) slow_until: u64,
     /// Where it will crash.
     pub(crate) armed: Option<Armed>,
-    /// Its disk was wiped and has not been filled since.
-    pub(crate) is_refilling: bool,
+    /// Its disk was wiped or went back in time: what it must hold again before it counts as filled.
+    pub(crate) refill: Option<BTreeMap<PartitionId, Position>>,
+    /// Whether its disk was damaged.
+    pub(crate) hurt: Hurt,
+    /// Its disk once failed.
+    pub(crate) is_troubled: bool,
+    /// It stays down to the end.
+    pub(crate) is_dead: bool,
 }
 
 /// One life of a node.
@@ -74,8 +101,14 @@ impl SimNode {
             running: None,
             paused_until: 0,
             sync_extra: 0,
+            step_micros: 0,
+            busy_until: 0,
+            slow_until: 0,
             armed: None,
-            is_refilling: false,
+            refill: None,
+            hurt: Hurt::No,
+            is_troubled: false,
+            is_dead: false,
         }
     }
 
@@ -99,12 +132,24 @@ impl SimNode {
 }
 
 impl SimNode {
-    /// Whether it runs and hears every peer.
-    pub(crate) fn hears_all(&self, now: u64) -> bool {
+    /// Whether it runs and hears all these peers.
+    pub(crate) fn hears_all(&self, now: u64, peers: &[NodeId]) -> bool {
         let at = self.now(now);
-        self.running
-            .as_ref()
-            .is_some_and(|running| running.machine.view(at).peers.iter().all(|peer| peer.is_up))
+        self.running.as_ref().is_some_and(|running| {
+            let view = running.machine.view(at);
+            let heard = |peer: &&PeerView| peers.contains(&peer.node);
+            view.peers.iter().filter(heard).all(|peer| peer.is_up)
+        })
+    }
+
+    /// Whether it has again what was to be filled in.
+    pub(crate) fn has_all_again(&self) -> bool {
+        let positions: BTreeMap<PartitionId, Position> =
+            self.disk.positions().into_iter().collect();
+        self.refill.iter().flatten().all(|(partition, wanted)| {
+            let mine = positions.get(partition);
+            mine.is_none_or(|mine| mine.includes(wanted))
+        })
     }
 }
 
@@ -113,23 +158,24 @@ impl World {
     pub(crate) fn on_start(&mut self, index: NodeIndex) {
         let now = self.now;
         let chance = self.rng.u64(..);
-        let time_offset = self.rng.u64(1..=1_000_000_000);
+        let time_offset = self.rng.u64(1_000_000_000..=2_000_000_000);
         let count = self.nodes.len();
         let placement = self.cluster.placement.clone();
         let limits = self.cluster.topology.limits.clone();
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
-        if node.running.is_some() {
+        if node.running.is_some() || node.is_dead {
             return;
         }
         let opened = match node.disk.open(node.clock.wall(now), chance) {
             Ok(opened) => opened,
-            Err(error) => {
-                let words = format!("open store of node {index}: {error}");
-                return self.fail("disk", words);
-            }
+            Err(error) => return self.on_disk_error(index, "open", &error),
         };
+        if node.hurt == Hurt::Unfit {
+            let words = format!("n{index} starts although a batch is missing");
+            return self.fail("disk", words);
+        }
         node.life += 1;
         let life = node.life;
         let config = Config {
@@ -169,14 +215,21 @@ impl World {
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
-        if node.running.take().is_none() {
+        let Some(running) = node.running.take() else {
             return;
-        }
+        };
+        let at = Now {
+            time: Time(self.now + running.time_offset),
+            wall: node.clock.wall(self.now),
+        };
+        self.tally.bank(&running.machine.view(at));
         node.paused_until = 0;
+        node.busy_until = 0;
         node.armed = None;
         let loss = match node.disk.crash(is_synced) {
             Ok(loss) => loss,
-            Err(error) => return self.fail("disk", format!("crash node {index}: {error}")),
+            // It failed while it died: nobody was told of the batch.
+            Err(_) => Loss::Unsynced,
         };
         match loss {
             Loss::Nothing => {}
@@ -205,13 +258,16 @@ impl World {
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
-        if node.running.take().is_none() {
+        let at = node.now(self.now);
+        let Some(running) = node.running.take() else {
             return;
-        }
+        };
+        self.tally.bank(&running.machine.view(at));
         node.paused_until = 0;
+        node.busy_until = 0;
         node.armed = None;
         if let Err(error) = node.disk.stop() {
-            return self.fail("disk", format!("stop node {index}: {error}"));
+            return self.on_disk_error(index, "stop", &error);
         }
         self.trace
             .note(self.now, [3, index as u64, 0], || format!("n{index} stops"));
@@ -224,7 +280,8 @@ impl World {
             && node.running.is_none()
         {
             node.disk.wipe();
-            node.is_refilling = true;
+            node.refill = Some(BTreeMap::new());
+            node.hurt = Hurt::No;
             self.checks.on_wiped(index);
             self.trace.note(self.now, [4, index as u64, 0], || {
                 format!("n{index} is wiped")
@@ -238,11 +295,25 @@ impl World {
             && node.running.is_none()
         {
             node.disk.put_back(copy);
-            node.is_refilling = true;
+            node.refill = Some(BTreeMap::new());
+            node.hurt = Hurt::No;
             self.checks.on_wiped(index);
             self.trace.note(self.now, [21, index as u64, 0], || {
                 format!("n{index} gets an old copy of its disk")
             });
+        }
+    }
+
+    /// A node dies while its disk writes a batch, if it still does: the batch is there as a whole, or not at all.
+    pub(crate) fn on_torn(&mut self, index: NodeIndex) {
+        let is_writing = self
+            .nodes
+            .get(index)
+            .is_some_and(|node| node.running.is_some() && node.disk.is_syncing());
+        if is_writing && self.faults_on {
+            self.tally.count(Kind::Torn);
+            let is_synced = self.rng.bool();
+            self.kill(index, is_synced);
         }
     }
 
@@ -255,7 +326,7 @@ impl World {
         let wall = node.clock.wall(now);
         let staged = match node.disk.stage(wall) {
             Ok(staged) => staged,
-            Err(error) => return self.fail("disk", format!("stage on node {index}: {error}")),
+            Err(error) => return self.on_disk_error(index, "stage", &error),
         };
         let lies = node.disk.lies();
         let staged = without_forged(staged);
@@ -265,6 +336,10 @@ impl World {
         } else {
             Vec::new()
         };
+        if 1 < staged.len() {
+            self.tally.take(super::paths::GROUPED);
+        }
+        self.tally.see_effects(&staged);
         self.checks.on_staged(&staged);
         self.checks.on_believed(index, &positions);
         let profile = &self.cluster.profile;
@@ -274,6 +349,7 @@ impl World {
             sync += self.rng.u64(100_000..=400_000);
         }
         self.schedule(now + sync, Event::Sync { node: index, life });
+        self.dies_amid_sync(index, armed, sync);
         let tickets: Vec<Ticket> = staged.iter().map(|(ticket, _)| *ticket).collect();
         let count = staged.len();
         self.trace.note(now, [5, index as u64, count as u64], || {
@@ -297,7 +373,7 @@ impl World {
         };
         let staged = match node.disk.sync() {
             Ok(staged) => staged,
-            Err(error) => return self.fail("disk", format!("commit on node {index}: {error}")),
+            Err(error) => return self.on_disk_error(index, "commit", &error),
         };
         let (lies, armed) = (node.disk.lies(), node.armed);
         let wants_stage = node.disk.wants_stage();

@@ -1,8 +1,8 @@
 //! One run: faults under load, then healing, then rest; and the checks at each of these.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Collection, PartitionId, Place, Position, RegionId, Row, RowKey, Wall};
+use crate::model::{Collection, NodeId, PartitionId, Place, Position, RegionId, Row, RowKey, Wall};
 
 use crate::placement::Topology;
 
@@ -11,13 +11,16 @@ use super::actions;
 use super::check::{self, Dump};
 use super::clients::Task;
 use super::clock::EPOCH_MICROS;
+use super::guard;
 use super::history::check::{Graves, Rest, Shown, Sight};
 use super::history::{self, Action, Ending, History, Violation};
 use super::kinds::{Kind, Tally};
+use super::paths;
+use super::plan::Plan;
 use super::world::World;
 
 /// Nodes may take so long to serve before faults begin, in microseconds.
-const START: u64 = 2_000_000;
+pub(crate) const START: u64 = 2_000_000;
 /// Clients go on for so long after faults have ended.
 const TAIL: u64 = 1_500_000;
 /// After that the cluster must come to rest within this time, if its windows hold its logs.
@@ -33,6 +36,8 @@ const FINAL_MAX: u64 = 20_000_000;
 const SLACK: u64 = 1_500_000;
 /// With a clock that is beyond what the cluster allows.
 const INSANE_SLACK: u64 = 12_000_000;
+/// Values that live as long as their keyspace says do so from when they are stamped, not from when they were sent.
+const TTL_SLACK: u64 = 4_000_000;
 
 /// What clients read of each key in the end.
 const FINAL_READS: [Action; 4] = [
@@ -81,25 +86,48 @@ pub struct Report {
     pub outcomes: Outcomes,
     /// What was injected and reported.
     pub tally: Tally,
-    /// Counters of all machines at the end, summed.
-    pub counters: BTreeMap<&'static str, u64>,
     /// The last lines of the trace.
     pub lines: Vec<String>,
 }
 
 /// Runs a seed.
 pub fn run(options: &Options) -> Report {
-    play(options).0
+    let Options {
+        seed,
+        bug,
+        trace_lines,
+    } = *options;
+    run_plan(&Plan::of_seed(seed), bug, trace_lines)
 }
 
 /// Runs a seed; gives its history's lines, too.
 pub fn run_with_history(options: &Options) -> (Report, Vec<String>) {
-    let (report, history, topology) = play(options);
+    let plan = Plan::of_seed(options.seed);
+    let world = World::new(&plan, options.bug, options.trace_lines);
+    let (report, history, topology) = run_world(world);
     (report, history.to_lines(&topology))
 }
 
-fn play(options: &Options) -> (Report, History, Topology) {
-    let mut world = World::new(options.seed, options.bug, options.trace_lines);
+/// Runs a plan. A panic of what is tested is a violation, where it can be caught.
+pub fn run_plan(plan: &Plan, bug: Option<Bug>, trace_lines: usize) -> Report {
+    let run = || run_world(World::new(plan, bug, trace_lines)).0;
+    guard::named(plan.seed(), run).unwrap_or_else(|words| Report {
+        seed: plan.seed(),
+        violation: Some(Violation {
+            check: "panic",
+            at: 0,
+            words,
+        }),
+        hash: 0,
+        virtual_micros: 0,
+        rest_micros: 0,
+        outcomes: Outcomes::default(),
+        tally: Tally::default(),
+        lines: Vec::new(),
+    })
+}
+
+fn run_world(mut world: World) -> (Report, History, Topology) {
     let mut rest_micros = 0;
     act(&mut world);
     world.heal();
@@ -112,15 +140,15 @@ fn play(options: &Options) -> (Report, History, Topology) {
         rest_micros = world.now - healed;
         finish(&mut world);
     }
+    coverage(&mut world);
     let history = std::mem::take(&mut world.history);
     let topology = world.cluster.topology.clone();
     let report = Report {
-        seed: options.seed,
+        seed: world.seed,
         hash: world.trace.hash(),
         virtual_micros: world.now,
         rest_micros,
         outcomes: outcomes(&history),
-        counters: counters(&world),
         violation: world.violation.take(),
         tally: std::mem::take(&mut world.tally),
         lines: world.trace.into_lines(),
@@ -174,7 +202,8 @@ fn rest_max(world: &World) -> u64 {
     let changes = changes.max().unwrap_or(0);
     let window = u64::try_from(topology.limits.window_bytes_max).unwrap_or(u64::MAX);
     let trips = changes.min(changes * CHANGE_BYTES / window.max(1));
-    REST_MAX + trips * rtt
+    let hops = u64::try_from(topology.regions.len()).unwrap_or(u64::MAX);
+    REST_MAX + trips * rtt * hops
 }
 
 /// What keeps the cluster from rest.
@@ -186,7 +215,12 @@ fn unrest(world: &World, window: u64) -> Result<(), (&'static str, String)> {
         return Err(("quiet", "nodes are not connected".to_owned()));
     }
     for (index, node) in world.nodes.iter().enumerate() {
-        if !node.hears_all(world.now) {
+        if node.is_dead {
+            continue;
+        }
+        let peers = world.live_peers(index).into_iter();
+        let peers: Vec<NodeId> = peers.filter_map(|peer| world.id_of(peer)).collect();
+        if !node.hears_all(world.now, &peers) {
             return Err(("quiet", format!("n{index} does not hear all its peers")));
         }
         if world.is_paused(index) || !node.is_serving(world.now) {
@@ -203,7 +237,7 @@ fn unrest(world: &World, window: u64) -> Result<(), (&'static str, String)> {
     {
         return Err(("expiry", format!("{key:?} will expire: {row:?}")));
     }
-    check::at_rest(&dumps)?;
+    check::at_rest(&comparable(world, dumps))?;
     if !is_quiet {
         return Err(("quiet", format!("{what} was sent at {last} us")));
     }
@@ -214,6 +248,9 @@ fn unrest(world: &World, window: u64) -> Result<(), (&'static str, String)> {
 fn finish(world: &mut World) {
     if let Err((check, words)) = check_rest(world) {
         return world.fail(check, words);
+    }
+    if let Ok(dumps) = dumps(world) {
+        coverage_at_rest(world, &dumps);
     }
     let since = world.now;
     world.history.set_rest(since);
@@ -302,11 +339,12 @@ fn views(world: &World, state: &BTreeMap<RowKey, Row>) -> Vec<Sight> {
 
 /// How far clocks may have been off.
 fn slack(world: &World) -> u64 {
-    if world.cluster.profile.kinds.contains(&Kind::Insane) {
-        INSANE_SLACK
-    } else {
-        SLACK
-    }
+    let mut strikes = world.nemesis.strikes.iter();
+    let is_beyond = strikes.any(|strike| matches!(strike.kind, Kind::Insane | Kind::Freeze));
+    let mut keyspaces = world.cluster.topology.keyspaces.iter();
+    let has_ttl = keyspaces.any(|keyspace| keyspace.ttl.is_some());
+    let base = if is_beyond { INSANE_SLACK } else { SLACK };
+    base + if has_ttl { TTL_SLACK } else { 0 }
 }
 
 fn check_finals(world: &World, since: u64, first: usize) -> Result<(), (&'static str, String)> {
@@ -322,7 +360,7 @@ fn check_finals(world: &World, since: u64, first: usize) -> Result<(), (&'static
     let mut expected: BTreeMap<RegionId, BTreeMap<RowKey, Row>> = BTreeMap::new();
     for dump in &dumps {
         let rows = dump.rows.clone().into_iter();
-        let rows = rows.filter(|(key, _)| key.subkey.is_empty());
+        let rows = rows.filter(|(key, row)| key.subkey.is_empty() && !row.is_tombstone());
         expected.entry(dump.region).or_default().extend(rows);
     }
     let records = world.history.records();
@@ -338,11 +376,11 @@ fn check_finals(world: &World, since: u64, first: usize) -> Result<(), (&'static
     Ok(())
 }
 
-/// What every replica of every partition holds.
+/// What every live replica of every partition holds.
 fn dumps(world: &World) -> Result<Vec<Dump>, (&'static str, String)> {
     let mut dumps = Vec::new();
     for (index, node) in world.nodes.iter().enumerate() {
-        let Some(region) = world.cluster.region_of(index) else {
+        let Some(region) = world.cluster.region_of(index).filter(|_| !node.is_dead) else {
             continue;
         };
         let positions = node.disk.positions();
@@ -362,6 +400,17 @@ fn dumps(world: &World) -> Result<Vec<Dump>, (&'static str, String)> {
         }
     }
     Ok(dumps)
+}
+
+/// What must be equal at rest. While a node is away for good, each replica keeps a tombstone until it happens to hear
+/// that all had it: then these do not count.
+fn comparable(world: &World, mut dumps: Vec<Dump>) -> Vec<Dump> {
+    if world.nodes.iter().any(|node| node.is_dead) {
+        for dump in &mut dumps {
+            dump.rows.retain(|_, row| !row.is_tombstone());
+        }
+    }
+    dumps
 }
 
 fn position_of(positions: &[(PartitionId, Position)], partition: PartitionId) -> Position {
@@ -394,16 +443,64 @@ fn outcomes(history: &History) -> Outcomes {
     outcomes
 }
 
-fn counters(world: &World) -> BTreeMap<&'static str, u64> {
-    let mut counters = BTreeMap::new();
+/// Takes over what machines have counted, and looks through the history for paths that were taken.
+fn coverage(world: &mut World) {
+    let now = world.now;
     for node in &world.nodes {
-        let now = node.now(world.now);
-        let Some(running) = &node.running else {
-            continue;
-        };
-        for (name, count) in running.machine.view(now).counters {
-            *counters.entry(name).or_default() += count;
+        if let Some(running) = &node.running {
+            world.tally.bank(&running.machine.view(node.now(now)));
         }
     }
-    counters
+    let regions: BTreeMap<u64, RegionId> = world
+        .history
+        .records()
+        .iter()
+        .map(|record| (record.id, record.region))
+        .collect();
+    let mut unknown: BTreeSet<u64> = BTreeSet::new();
+    let mut tries: BTreeMap<u64, (usize, bool)> = BTreeMap::new();
+    for record in world.history.records() {
+        if let (Action::Put(token), Ending::Unknown) = (&record.action, &record.ending) {
+            unknown.insert(*token);
+        }
+        if let Action::Add { id: Some(id), .. } = record.action {
+            let (count, is_ok) = tries.entry(id).or_default();
+            *count += 1;
+            *is_ok |= record.is_ok();
+        }
+        if let Ending::Read(Some(seen)) = &record.ending
+            && seen.token.is_some_and(|token| unknown.contains(&token))
+        {
+            world.tally.take(paths::UNKNOWN_SEEN);
+        }
+        if let Ending::Siblings(tokens, _) = &record.ending {
+            let regions: BTreeSet<RegionId> = tokens
+                .iter()
+                .filter_map(|token| regions.get(token).copied())
+                .collect();
+            if 3 <= regions.len() {
+                world.tally.take(paths::THREE_REGIONS);
+            }
+        }
+    }
+    for (count, is_ok) in tries.into_values() {
+        if 1 < count && is_ok {
+            world.tally.take(paths::REPEATED);
+        }
+    }
+}
+
+/// Paths that only a cluster at rest shows.
+fn coverage_at_rest(world: &mut World, dumps: &[Dump]) {
+    let left = state(dumps);
+    let graves = world.checks.tombstones();
+    if world.nodes.iter().any(|node| node.is_dead) {
+        world.tally.take(paths::CORE);
+    } else if graves.keys().any(|key| !left.contains_key(key)) {
+        world.tally.take(paths::COLLECTED);
+    }
+    let regions = world.cluster.topology.regions.len();
+    if world.cluster.topology.links.len() < regions * regions.saturating_sub(1) / 2 {
+        world.tally.take(paths::UNLINKED);
+    }
 }

@@ -1,6 +1,6 @@
 //! The simulator tested by itself: fixed seeds are clean, each planted bug is found, and a seed is one run.
 
-use super::{Bug, Options, Report, run};
+use super::{Bug, Options, Plan, Report, run, run_plan, shrink};
 
 fn run_seed(seed: u64, bug: Option<Bug>) -> Report {
     run(&Options {
@@ -36,6 +36,37 @@ fn a_seed_is_one_run() {
         assert_eq!(one, two, "seed {seed}");
     }
     assert_ne!(run_seed(3, None).hash, run_seed(8, None).hash);
+}
+
+/// Every scenario that is kept must pass: each was shrunk out of a run that once failed.
+#[test]
+fn kept_scenarios_are_clean() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "txt"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let plan = Plan::parse(&text).unwrap();
+        let report = run_plan(&plan, None, 0);
+        assert_eq!(report.violation, None, "{}", file.display());
+    }
+}
+
+#[test]
+fn a_failing_run_is_shrunk_to_one_that_fails_alike() {
+    let bug = Some(Bug::ReuseDot);
+    let seed = (1..).find(|seed| run_seed(*seed, bug).violation.is_some());
+    let plan = Plan::of_seed(seed.unwrap());
+    let shrunk = shrink(&plan, bug, 60).unwrap();
+    assert!(shrunk.plan.strikes.len() < plan.strikes.len().max(1));
+    let again = Plan::parse(&shrunk.plan.to_text().unwrap()).unwrap();
+    let report = run_plan(&again, bug, 0);
+    assert_eq!(report.violation, Some(shrunk.violation));
 }
 
 /// The checker that finds a bug first, and after how many seeds. Only runs that are clean without the bug count.

@@ -22,6 +22,7 @@ use super::kinds::Tally;
 use super::looks::LOOK_EVERY;
 use super::network::{Network, Parcel};
 use super::node::SimNode;
+use super::plan::Plan;
 use super::trace::Trace;
 use super::{Bug, cluster};
 
@@ -81,11 +82,13 @@ pub(crate) enum Event {
     /// A client stops waiting.
     GiveUp { client: usize, op: u64 },
     /// The nemesis strikes.
-    Fault,
+    Fault { place: usize },
     /// A fault ends.
     Undo { fault: u64 },
     /// A node of a restart storm dies.
     Kill { node: NodeIndex },
+    /// A node dies while its disk writes.
+    Torn { node: NodeIndex },
     /// A node goes on after a pause.
     Resume { node: NodeIndex },
     /// The checkers look at every node.
@@ -122,6 +125,8 @@ const EVENTS_MAX: u64 = 20_000_000;
 /// The world of one run.
 #[derive(Debug)]
 pub(crate) struct World {
+    /// The seed.
+    pub(crate) seed: u64,
     /// Virtual time in microseconds.
     pub(crate) now: u64,
     sequence: u64,
@@ -136,6 +141,10 @@ pub(crate) struct World {
     pub(crate) network: Network,
     /// Who asks.
     pub(crate) clients: Vec<Client>,
+    /// Clients that do nothing.
+    pub(crate) idle_clients: Vec<usize>,
+    /// Names of operations that nobody does.
+    pub(crate) without: Vec<String>,
     /// What was asked.
     pub(crate) history: History,
     /// Faults under way.
@@ -158,11 +167,17 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A world in which every node is about to start.
-    pub(crate) fn new(seed: u64, bug: Option<Bug>, lines_max: usize) -> Self {
-        let mut rng = Rng::with_seed(seed);
-        let cluster = cluster::random(&mut rng);
+    /// A world of a plan, in which every node is about to start.
+    pub(crate) fn new(plan: &Plan, bug: Option<Bug>, lines_max: usize) -> Self {
+        let seed = plan.seed;
+        let rng = Rng::with_seed(seed);
+        let cluster = cluster::build(&plan.sketch, plan.profile.clone());
         let mut world = Self::of(rng, cluster, bug, lines_max);
+        world.seed = seed;
+        world.nemesis.strikes.clone_from(&plan.strikes);
+        world.nemesis.dead.clone_from(&plan.dead);
+        world.idle_clients.clone_from(&plan.idle_clients);
+        world.without.clone_from(&plan.without);
         let words = format!("{:?} {:?}", world.cluster.topology, world.cluster.profile);
         world.trace.note(0, [0, seed, 0], || words);
         for node in 0..world.nodes.len() {
@@ -184,6 +199,7 @@ impl World {
             .collect();
         let checks = Checks::new(&cluster);
         Self {
+            seed: 0,
             now: 0,
             sequence: 0,
             heap: BinaryHeap::new(),
@@ -191,6 +207,8 @@ impl World {
             network,
             nodes,
             clients: Vec::new(),
+            idle_clients: Vec::new(),
+            without: Vec::new(),
             history: History::default(),
             nemesis: Nemesis::default(),
             faults_on: false,
@@ -266,13 +284,15 @@ impl World {
             | Event::Pair { .. }
             | Event::Ask { .. }
             | Event::GiveUp { .. }
-            | Event::Fault
+            | Event::Fault { .. }
+            | Event::Torn { .. }
             | Event::Undo { .. }
             | Event::Kill { .. }
             | Event::Resume { .. }
             | Event::Look => return None,
         };
-        let until = self.nodes.get(node)?.paused_until;
+        let node = self.nodes.get(node)?;
+        let until = node.paused_until.max(node.busy_until);
         (self.now < until).then_some(until)
     }
 
@@ -334,7 +354,8 @@ impl World {
                 self.on_request((client, op), node, *request, deadline);
             }
             Event::GiveUp { client, op } => self.on_give_up(client, op),
-            Event::Fault => self.on_fault(),
+            Event::Fault { place } => self.on_fault(place),
+            Event::Torn { node } => self.on_torn(node),
             Event::Undo { fault } => self.on_undo(fault),
             Event::Kill { node } => {
                 if self.faults_on {

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::engine::is_void;
-use super::keys::is_batch;
 use super::{Batch, Engine, Error, Snapshot, Space};
 
-type Versions = Vec<(u64, Option<Bytes>)>;
+/// The values of a key, each with the number of the batch that wrote it; the present one is the last.
+pub(super) type Versions = Vec<(u64, Option<Bytes>)>;
 
 /// The number of a batch, and its keys.
 type Written = (u64, Vec<(Space, Vec<u8>)>);
@@ -26,7 +26,7 @@ pub struct MemoryDisk {
 }
 
 #[derive(Clone, Debug, Default)]
-struct State {
+pub(super) struct State {
     rows: BTreeMap<Vec<u8>, Versions>,
     log: BTreeMap<Vec<u8>, Versions>,
     meta: BTreeMap<Vec<u8>, Versions>,
@@ -42,6 +42,18 @@ struct State {
     /// Records that ranges have visited.
     #[cfg(test)]
     visited: usize,
+    trouble: Trouble,
+}
+
+/// What is wrong with a disk: faults to be planted in simulations and tests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Trouble {
+    /// Every read fails.
+    pub refuses_reads: bool,
+    /// Every commit fails, and nothing of it is there: no space, or a file system that takes no writes.
+    pub refuses_commits: bool,
+    /// The next commit fails, and none after it; what it was to write is there afterwards, or not.
+    pub fails_next: Option<bool>,
 }
 
 impl MemoryDisk {
@@ -101,40 +113,23 @@ impl MemoryDisk {
     pub fn copy(&self) -> Self {
         let mut state = self.lock().clone();
         state.snapshots.clear();
+        state.trouble = Trouble::default();
         Self {
             state: Arc::new(Mutex::new(state)),
         }
     }
 
-    /// Flips a bit in the value of one of the present records of a space, numbers of batches left out; `pick` chooses which. Says whether
-    /// there was one.
-    pub fn rot(&self, space: Space, pick: u64) -> bool {
-        let mut state = self.lock();
-        let mut values: Vec<&mut Bytes> = state
-            .map_mut(space)
-            .iter_mut()
-            .filter(|(key, _)| !is_batch(key))
-            .filter_map(|(_, versions)| versions.last_mut())
-            .filter_map(|(_, value)| value.as_mut())
-            .collect();
-        let count = u64::try_from(values.len()).unwrap_or(u64::MAX).max(1);
-        let Ok(at) = usize::try_from(pick % count) else {
-            return false;
-        };
-        let Some(value) = values.get_mut(at) else {
-            return false;
-        };
-        let mut bytes = value.to_vec();
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX).max(1);
-        let byte = usize::try_from((pick / count) % length).unwrap_or(0);
-        if let Some(byte) = bytes.get_mut(byte) {
-            *byte ^= 0x10;
-        }
-        **value = Bytes::from(bytes);
-        true
+    /// What is wrong with the disk from now on. A copy of it is sound.
+    pub fn set_trouble(&self, trouble: Trouble) {
+        self.lock().trouble = trouble;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// What is wrong with the disk.
+    pub fn trouble(&self) -> Trouble {
+        self.lock().trouble
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,7 +145,7 @@ impl MemoryDisk {
 }
 
 impl State {
-    fn map(&self, space: Space) -> &BTreeMap<Vec<u8>, Versions> {
+    pub(super) fn map(&self, space: Space) -> &BTreeMap<Vec<u8>, Versions> {
         match space {
             Space::Rows => &self.rows,
             Space::Log => &self.log,
@@ -158,7 +153,7 @@ impl State {
         }
     }
 
-    fn map_mut(&mut self, space: Space) -> &mut BTreeMap<Vec<u8>, Versions> {
+    pub(super) fn map_mut(&mut self, space: Space) -> &mut BTreeMap<Vec<u8>, Versions> {
         match space {
             Space::Rows => &mut self.rows,
             Space::Log => &mut self.log,
@@ -181,6 +176,13 @@ impl State {
             }
         }
         self.unsynced.push_back((at, keys));
+    }
+
+    fn check_read(&self) -> Result<(), Error> {
+        if self.trouble.refuses_reads {
+            return Err(failure("read", "the disk fails"));
+        }
+        Ok(())
     }
 
     /// Drops versions that neither a snapshot nor a crash can bring back.
@@ -206,6 +208,29 @@ impl State {
             }
         }
     }
+}
+
+impl MemoryDisk {
+    /// Whether a commit goes well.
+    fn check_commit(&self, batch: &Batch) -> Result<(), Error> {
+        let mut state = self.lock();
+        if state.trouble.refuses_commits {
+            return Err(failure("commit", "the disk takes no writes"));
+        }
+        let Some(survives) = state.trouble.fails_next.take() else {
+            return Ok(());
+        };
+        if survives {
+            state.apply(batch);
+            state.unsynced.clear();
+        }
+        Err(failure("commit", "the sync has failed"))
+    }
+}
+
+fn failure(deed: &'static str, why: &str) -> Error {
+    let cause = fjall::Error::Io(std::io::Error::other(why.to_owned()));
+    Error::Engine { deed, cause }
 }
 
 /// The value of a key as of a batch.
@@ -237,6 +262,7 @@ impl Engine for Memory {
     }
 
     fn commit(&mut self, batch: Batch) -> Result<(), Error> {
+        self.disk.check_commit(&batch)?;
         self.apply_unsynced(&batch);
         let mut state = self.disk.lock();
         if !state.is_lazy {
@@ -278,6 +304,7 @@ impl Drop for MemorySnapshot {
 impl Snapshot for MemorySnapshot {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, Error> {
         let state = self.disk.lock();
+        state.check_read()?;
         let versions = state.map(space).get(key);
         Ok(versions
             .and_then(|versions| as_of(versions, self.at))
@@ -297,7 +324,7 @@ impl Snapshot for MemorySnapshot {
         let mut next: Bound<Vec<u8>> = from.map(<[u8]>::to_vec);
         loop {
             // The visitor may read this disk too, so the lock is not held while it runs.
-            let page = self.page(space, &next, to);
+            let page = self.page(space, &next, to)?;
             let Some((last, _)) = page.last() else {
                 return Ok(());
             };
@@ -318,15 +345,21 @@ impl Snapshot for MemorySnapshot {
 const PAGE: usize = 256;
 
 impl MemorySnapshot {
-    fn page(&self, space: Space, from: &Bound<Vec<u8>>, to: Bound<&[u8]>) -> Vec<(Vec<u8>, Bytes)> {
+    fn page(
+        &self,
+        space: Space,
+        from: &Bound<Vec<u8>>,
+        to: Bound<&[u8]>,
+    ) -> Result<Vec<(Vec<u8>, Bytes)>, Error> {
         let from = from.as_ref().map(Vec::as_slice);
         if is_void(from, to) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let state = self.disk.lock();
+        state.check_read()?;
         let keys = state.map(space).range::<[u8], _>((from, to));
-        keys.filter_map(|(key, versions)| Some((key.clone(), as_of(versions, self.at)?.clone())))
-            .take(PAGE)
-            .collect()
+        let values = keys
+            .filter_map(|(key, versions)| Some((key.clone(), as_of(versions, self.at)?.clone())));
+        Ok(values.take(PAGE).collect())
     }
 }

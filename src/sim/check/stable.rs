@@ -93,14 +93,16 @@ mod tests {
     use super::*;
     use crate::model::{Incarnation, Reach};
     use crate::protocol::Append;
-    use crate::sim::cluster;
+    use crate::sim::cluster::{self, Profile};
+    use crate::sim::sketch::Sketch;
 
     #[test]
     fn a_piece_that_leaves_its_region_too_early_is_found() {
-        let cluster = (0..)
-            .map(|seed| cluster::random(&mut fastrand::Rng::with_seed(seed)))
-            .find(|cluster| 2 <= cluster.topology.regions.len())
+        let sketch = (0..)
+            .map(|seed| Sketch::random(&mut fastrand::Rng::with_seed(seed)))
+            .find(|sketch| 2 <= sketch.regions.len())
             .unwrap();
+        let cluster = cluster::build(&sketch, Profile::default());
         let partition = cluster.placement.partitions_of(cluster.nodes[0].0)[0];
         let index = |node: NodeId| cluster.index_of(node).unwrap();
         let regions = cluster.placement.regions(partition);

@@ -7,6 +7,7 @@ mod asks;
 mod backups;
 mod causality;
 mod counters;
+mod damage;
 mod dataloss;
 mod expiry;
 mod guards;
@@ -105,8 +106,10 @@ impl Scene {
 
     fn is_ready(&self, node: NodeIndex) -> bool {
         let now = self.world.now;
+        let peers = self.world.live_peers(node).into_iter();
+        let peers: Vec<NodeId> = peers.map(|peer| self.id(peer)).collect();
         let node = &self.world.nodes[node];
-        node.is_serving(now) && node.hears_all(now)
+        node.is_serving(now) && node.hears_all(now, &peers)
     }
 
     /// Lets time pass, in microseconds.

@@ -146,25 +146,11 @@ fn links(regions: &[Region]) -> Vec<Link> {
 /// Nothing goes wrong by itself.
 fn profile() -> Profile {
     Profile {
-        kinds: Vec::new(),
-        fault_every: 1,
-        fault_phase: 0,
-        drop_ppm: 0,
-        duplicate_ppm: 0,
-        reorder_ppm: 0,
-        replay_ppm: 0,
         is_encoded: true,
+        fault_every: 1,
         sync_micros_max: 500,
-        slow_sync_ppm: 0,
-        clients: 0,
         think: 1,
         value_bytes_max: 8,
-        read_percent: 0,
-        delete_percent: 0,
-        plain_percent: 0,
-        ttl_percent: 0,
-        condition_percent: 0,
-        fresh_percent: 0,
-        roamers: 0,
+        ..Profile::default()
     }
 }
