@@ -136,7 +136,7 @@ async fn heal(site: &mut Site) {
         .await;
         if !has_ended {
             check(&client, Level::One).await;
-            client.scrub().await.ok();
+            let _refused_or_begun = client.scrub().await;
             until("everything is read, or the node ends", async || {
                 has_ended = site
                     .running

@@ -256,7 +256,7 @@ impl Loop {
         match room {
             Room::Enough => tracing::info!(free, "the disk has room again: writes are taken"),
             Room::Low => {
-                tracing::warn!(free, "the disk is nearly full: clients' writes are refused")
+                tracing::warn!(free, "the disk is nearly full: clients' writes are refused");
             }
             Room::Full => tracing::error!(
                 free,

@@ -125,7 +125,7 @@ impl World {
             | Kind::ReadOnly
             | Kind::OldRegion => self.strike_disk(&strike),
             Kind::Skew | Kind::Step | Kind::Drift | Kind::Strobe | Kind::Freeze | Kind::Insane => {
-                self.strike_clock(&strike)
+                self.strike_clock(&strike);
             }
             // These come by chance with every message, or are there for the whole run.
             Kind::Drop

@@ -62,8 +62,11 @@ fn engine_fate(deed: &str, cause: &fjall::Error) -> Fate {
         | fjall::Error::InvalidTag(_)
         | fjall::Error::Unrecoverable => Fate::Damaged,
         fjall::Error::Locked => Fate::Sound,
-        // An earlier failure of a flush or a compaction, which is not told: a full disk, or a block that is bad.
-        _ => Fate::Suspect,
+        // An earlier failure of a flush or a compaction, which is not told: a full disk, or a block that is bad. And
+        // what later engines may say.
+        fjall::Error::Io(_) | fjall::Error::Poisoned | fjall::Error::KeyspaceDeleted | _ => {
+            Fate::Suspect
+        }
     }
 }
 

@@ -76,13 +76,8 @@ fn a_lost_end_of_the_journal_is_noticed_and_the_store_set_aside() {
         "{words}"
     );
     // The next start says the same.
-    assert_eq!(
-        open(data, Refill::Nobody)
-            .unwrap_err()
-            .to_string()
-            .contains("--start-empty"),
-        true
-    );
+    let again = open(data, Refill::Nobody).unwrap_err().to_string();
+    assert!(again.contains("--start-empty"), "{again}");
 
     let (store, opened, _events) = open(data, Refill::Peers).unwrap();
     assert!(opened.is_new);
