@@ -124,7 +124,10 @@ impl World {
             return;
         }
         if node.running.is_none() {
-            // Its next start will show.
+            // Opening it may not show.
+            if !node.is_dead {
+                self.undo_later(START_AGAIN, Undo::Scrub(index));
+            }
             return;
         }
         match node.disk.scrub() {
