@@ -151,7 +151,12 @@ impl Forwards {
         };
         core.timers
             .clear(passed.request.deadline, Timer::Forward(id));
-        if outcome == Outcome::Unavailable(Unavailable::Replicas) {
+        // Nothing happened, and another replica may have the quorum, or the room.
+        let may_pass = matches!(
+            outcome,
+            Outcome::Unavailable(Unavailable::Replicas | Unavailable::Disk)
+        );
+        if may_pass {
             passed.tried.push(from);
             let again = (passed.why, passed.request);
             self.pass(now, core, again, passed.tried, outputs);

@@ -351,7 +351,7 @@ impl Writes {
             let newer = ack
                 .newer
                 .iter()
-                .filter(|(at, _)| *at == n)
+                .filter(|(at, _)| *at == n || self.stands_again(ack.partition, id, n, *at))
                 .map(|(_, newer)| *newer)
                 .max();
             self.cross(id, &ack.crossed);
@@ -361,6 +361,17 @@ impl Writes {
         if !core.is_here(from) {
             self.settle_all(core, ack.partition, outputs);
         }
+    }
+
+    /// Whether a later number of our log may be the same row, written again: a piece then passes over the first one,
+    /// and what was newer at the replica is told of the last one only.
+    fn stands_again(&self, partition: PartitionId, id: u64, n: u64, at: u64) -> bool {
+        let mut later = self.waiting.range((partition, at)..=(partition, u64::MAX));
+        let later = later.next().and_then(|(_, later)| self.writes.get(later));
+        let write = self.writes.get(&id);
+        let key = |write: &Write| write.request.write.key.clone();
+        // A number that no write waits for any more may have been any row's.
+        n < at && later.is_none_or(|later| write.is_some_and(|write| key(write) == key(later)))
     }
 
     /// What is known of other regions changed: writes that wait for them may be done.

@@ -98,6 +98,40 @@ fn a_condition_goes_to_the_door_after_a_quorum_was_read() {
 }
 
 #[test]
+fn a_number_that_a_piece_passed_over_is_judged_by_the_one_that_stands_for_it() {
+    let mut bench = Bench::new(0);
+    let (partition, near, me) = (bench.partition("lww"), bench.line("a")[1], bench.me);
+    let ids = [1, 2].map(|n| {
+        let id = bench.ask_for(Operation::Write(Box::new(Write::new(key("lww"), put()))));
+        let (ticket, _) = bench.change().unwrap();
+        let items = vec![LogItem {
+            n,
+            key: key("lww"),
+            row: register(me, n, b"v"),
+        }];
+        bench.stage(ticket, Effect::Written { partition, items });
+        bench.sync(ticket);
+        id
+    });
+    let newer = register(near, 9, b"w").stamp().timestamp;
+    let ack = Ack {
+        partition,
+        actor: super::bench::actor(me),
+        reached: vec![(near, crate::model::Incarnation(1), 2)],
+        from: 0,
+        applied: 2,
+        newer: vec![(2, newer)],
+        crossed: Vec::new(),
+    };
+    bench.hear(near, Message::Acks(vec![ack]));
+    assert_eq!(ids.map(|id| bench.reply(id)), [None, None]);
+    for _ in ids {
+        let (_, change) = bench.change().unwrap();
+        assert!(matches!(change, Change::Write(again) if again.above >= newer));
+    }
+}
+
+#[test]
 fn what_is_stamped_again_has_no_condition_and_is_crossed() {
     let mut bench = Bench::new(0);
     let id = bench.ask_for(Operation::Write(Box::new(conditional())));
