@@ -11,6 +11,8 @@ use crate::model::{
     RowKey, Selection, Time,
 };
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
 use super::quorum::{Kind, Quorum};
@@ -374,7 +376,8 @@ impl Selects {
         for node in differing {
             select.ask(node, id, Some(here.clone()), outputs);
         }
-        if !select.quorum.is_met(|node| select.has_told(core.me, node)) {
+        let has_told = |node| select.has_told(core.me, node);
+        if !select.quorum.is_met(has_told) && !is_left_out(Guard::ReadQuorum) {
             return;
         }
         let sides = select.sides(core.me);
@@ -432,7 +435,8 @@ impl Selects {
             .filter(|(_, rows)| rows.is_empty())
             .map(|(node, _)| *node)
             .collect();
-        let is_done = select.request.is_enough(core.me, &select.quorum, &has);
+        let is_done = select.request.is_enough(core.me, &select.quorum, &has)
+            || is_left_out(Guard::WriteBack);
         let pending = BTreeMap::new();
         select.stage = Stage::Repairing {
             merged,

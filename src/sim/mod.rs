@@ -23,6 +23,8 @@ mod network;
 mod node;
 mod run;
 #[cfg(test)]
+mod planted;
+#[cfg(test)]
 mod scenario;
 #[cfg(test)]
 mod tests;
