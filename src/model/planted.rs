@@ -85,6 +85,15 @@ pub(crate) enum Guard {
 }
 
 #[cfg(test)]
+pub(crate) use switch::{LeftOut, is_left_out, leave_out};
+
+/// Whether a test has left this guard out.
+#[cfg(not(test))]
+pub(crate) const fn is_left_out(_guard: Guard) -> bool {
+    false
+}
+
+#[cfg(test)]
 mod switch {
     use std::cell::Cell;
 
@@ -128,7 +137,11 @@ mod switch {
         let switch = leave_out(Some(Guard::WriteQuorum));
         assert!(is_out());
         assert!(!is_left_out(Guard::ReadQuorum));
-        assert!(!std::thread::spawn(|| is_left_out(Guard::WriteQuorum)).join().unwrap());
+        assert!(
+            !std::thread::spawn(|| is_left_out(Guard::WriteQuorum))
+                .join()
+                .unwrap()
+        );
         {
             let _all_in = leave_out(None);
             assert!(!is_out());
@@ -137,13 +150,4 @@ mod switch {
         drop(switch);
         assert!(!is_out());
     }
-}
-
-#[cfg(test)]
-pub(crate) use switch::{LeftOut, is_left_out, leave_out};
-
-/// Whether a test has left this guard out.
-#[cfg(not(test))]
-pub(crate) const fn is_left_out(_guard: Guard) -> bool {
-    false
 }

@@ -312,8 +312,8 @@ impl Replica {
         else {
             return;
         };
-        let has_all = !lacks(&other.position, &attainable(self, node, once))
-            || is_left_out(Guard::OnceHeld);
+        let has_all =
+            !lacks(&other.position, &attainable(self, node, once)) || is_left_out(Guard::OnceHeld);
         if let Some(other) = self.others.get_mut(&node).filter(|_| has_all) {
             other.once = None;
         }

@@ -61,9 +61,9 @@ pub(super) fn must_be_filled(replica: &Replica, node: NodeId) -> bool {
     let other = replica.other(node);
     !is_left_out(Guard::RetireFill)
         && other.is_some_and(|other| {
-        let mut retired = other.position.retired.iter();
-        retired.any(|(node, upto)| !is_vouched(replica, *node, *upto))
-    })
+            let mut retired = other.position.retired.iter();
+            retired.any(|(node, upto)| !is_vouched(replica, *node, *upto))
+        })
 }
 
 fn is_vouched(replica: &Replica, node: NodeId, upto: Incarnation) -> bool {

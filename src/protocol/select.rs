@@ -376,8 +376,7 @@ impl Selects {
         for node in differing {
             select.ask(node, id, Some(here.clone()), outputs);
         }
-        let has_told = |node| select.has_told(core.me, node);
-        if !select.quorum.is_met(has_told) && !is_left_out(Guard::ReadQuorum) {
+        if !select.quorum.is_met(|node| select.has_told(core.me, node)) {
             return;
         }
         let sides = select.sides(core.me);

@@ -35,7 +35,10 @@ pub enum Bug {
     IgnoreRemovals,
     /// A guard inside a room is left out.
     #[cfg(test)]
-    #[expect(private_interfaces, reason = "it is planted by this crate's tests alone")]
+    #[expect(
+        private_interfaces,
+        reason = "it is planted by this crate's tests alone"
+    )]
     Without(crate::model::planted::Guard),
 }
 

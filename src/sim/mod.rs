@@ -21,9 +21,9 @@ mod looks;
 mod messages;
 mod network;
 mod node;
-mod run;
 #[cfg(test)]
 mod planted;
+mod run;
 #[cfg(test)]
 mod scenario;
 #[cfg(test)]
