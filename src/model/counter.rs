@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::planted::{Guard, is_left_out};
 use super::{Actor, Dot, Stamp, Wall};
 
 /// An operation id that a client gave: the hash of its `Idempotency-Key`.
@@ -160,5 +161,8 @@ pub fn counter_value<'a>(
     repeated: impl Iterator<Item = &'a Once>,
 ) -> i128 {
     let sum: i128 = shares.values().map(|share| share.value()).sum();
+    if is_left_out(Guard::Surplus) {
+        return sum;
+    }
     sum - repeated.map(|once| once.surplus(shares)).sum::<i128>()
 }

@@ -11,6 +11,7 @@ mod level;
 mod limits;
 mod marks;
 mod part;
+pub(crate) mod planted;
 mod position;
 mod row;
 mod session;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::planted::{Guard, is_left_out};
 use super::{Dot, Session, Timestamp, Wall};
 
 /// Which write, and when: the order in which the last writer wins.
@@ -55,7 +56,8 @@ impl Version {
 
     /// Whether there is a value at this time.
     pub fn is_live(&self, now: Wall) -> bool {
-        self.value.is_some() && self.expires.is_none_or(|at| at > now)
+        let is_in_time = self.expires.is_none_or(|at| at > now);
+        self.value.is_some() && (is_in_time || is_left_out(Guard::ReadLive))
     }
 
     /// Whether this version and a greater one were written without knowledge of each other.

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::{NodeId, RegionId};
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::core::{Core, Counter, reply, send};
 use super::message::{Lane, Message, Operation, Outcome, Request, Unavailable, Unknown};
 use super::operation::Accepted;
@@ -52,7 +54,7 @@ impl Seen {
     /// Whether this operation is new.
     pub(super) fn is_new(&mut self, peer: NodeId, id: u64) -> bool {
         if !self.ids.insert((peer, id)) {
-            return false;
+            return is_left_out(Guard::ForwardOnce);
         }
         self.order.push_back((peer, id));
         if self.order.len() > SEEN_MAX

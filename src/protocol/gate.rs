@@ -9,6 +9,8 @@ use crate::model::{
     Actor, Behind, Duration, Gate, Level, NodeId, PartitionId, RegionId, Session, Time,
 };
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::core::Core;
 use super::message::Operation;
 use super::operation::Accepted;
@@ -144,8 +146,14 @@ fn lacking(
     nodes: &[NodeId],
     gate: &Gate,
 ) -> Option<u64> {
-    let fresh = gate.fresh_as_of.map_or(0, |wall| wall.0);
-    let need = |node: &NodeId| gate.session.need(region, *node).max(fresh);
+    let fresh = gate.fresh_as_of.filter(|_| !is_left_out(Guard::FreshGate));
+    let fresh = fresh.map_or(0, |wall| wall.0);
+    let need = |node: &NodeId| {
+        if is_left_out(Guard::SessionGate) {
+            return fresh;
+        }
+        gate.session.need(region, *node).max(fresh)
+    };
     let lacking = nodes
         .iter()
         .filter(|node| !has_all_of(core, replica, **node, need(node)));

@@ -7,6 +7,8 @@ use crate::model::{
     Answer, Change, Duration, Level, NodeId, PartitionId, Query, Row, RowKey, Summary, Time,
 };
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
 use super::quorum::{Kind, Quorum};
@@ -289,7 +291,8 @@ impl Reads {
             return;
         };
         let Some(own) = &read.own else { return };
-        if !read.quorum.is_met(|node| read.said.contains_key(&node)) {
+        let has_spoken = |node| read.said.contains_key(&node);
+        if !read.quorum.is_met(has_spoken) && !is_left_out(Guard::ReadQuorum) {
             return;
         }
         let newest = read
@@ -333,7 +336,7 @@ impl Reads {
             .copied()
             .filter(|node| !has(*node))
             .collect();
-        if read.quorum.is_met(has) {
+        if read.quorum.is_met(has) || is_left_out(Guard::WriteBack) {
             self.finish(core, id, Some(row), outputs);
             return;
         }

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Actor, Change, Duration, Effect, NodeId, PartitionId, Reach, Time, Timestamp};
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::core::{Arrival, Core, Counter, Purpose, report, send};
 use super::message::{Ack, Append, Lane, Mark, Message, Want};
 use super::recent::Piece;
@@ -247,7 +249,7 @@ impl Receiver {
         let staged = replica.staged(append.actor);
         // Pieces that follow each other closely wait for the door together.
         let given = self.given.get(&log).copied().unwrap_or(0).max(staged);
-        if append.from > given {
+        if append.from > given && !is_left_out(Guard::AppendGap) {
             core.count(Counter::Gaps, 1);
             self.rewind(now, core, from, log, outputs);
             return;

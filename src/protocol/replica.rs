@@ -7,6 +7,8 @@ use crate::model::{
     Actor, Incarnation, NodeId, PartitionId, PartitionState, Position, Reach, RegionId, Time, Wall,
 };
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::attain::attainable;
 use super::message::Known;
 use super::other::{Other, Told, lacks};
@@ -231,7 +233,7 @@ impl Replica {
         if self.position.has_retired(actor) {
             return;
         }
-        if self.position.reach(actor).complete < n {
+        if self.position.reach(actor).complete < n && !is_left_out(Guard::MarkWaits) {
             let pending = self.pending_marks.entry(actor).or_default();
             if pending
                 .back()
@@ -310,7 +312,8 @@ impl Replica {
         else {
             return;
         };
-        let has_all = !lacks(&other.position, &attainable(self, node, once));
+        let has_all =
+            !lacks(&other.position, &attainable(self, node, once)) || is_left_out(Guard::OnceHeld);
         if let Some(other) = self.others.get_mut(&node).filter(|_| has_all) {
             other.once = None;
         }
@@ -413,6 +416,9 @@ impl Replica {
             Past::New => self.neighbours.len(),
             Past::Served => self.neighbours.len().div_ceil(2),
         };
+        if is_left_out(Guard::CaughtUp) {
+            return true;
+        }
         heard.count() >= wanted
             && !(self.targets.values())
                 .any(|target| lacks(&self.position, &attainable(self, self.me, target)))
@@ -445,7 +451,13 @@ impl Replica {
 
     /// The least `complete` of all replicas in what each of them had at some one moment: for collecting.
     pub(super) fn collectable(&self, me: NodeId) -> BTreeMap<Actor, u64> {
-        self.floor(me, |other| &other.snapshot)
+        self.floor(me, |other| {
+            if is_left_out(Guard::Moments) {
+                &other.position
+            } else {
+                &other.snapshot
+            }
+        })
     }
 
     fn floor(&self, me: NodeId, known: impl Fn(&Other) -> &Position) -> BTreeMap<Actor, u64> {

@@ -23,6 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Actor, Incarnation, NodeId, Reach};
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::replica::Replica;
 
 /// Rounds of upkeep between noting and retiring: some times longer than a full heartbeat takes to reach everybody
@@ -57,10 +59,11 @@ pub(super) fn look(me: Actor, replica: &mut Replica) -> Vec<(NodeId, Incarnation
 /// Whether another replica has retired lives of which this one cannot say that it has everything.
 pub(super) fn must_be_filled(replica: &Replica, node: NodeId) -> bool {
     let other = replica.other(node);
-    other.is_some_and(|other| {
-        let mut retired = other.position.retired.iter();
-        retired.any(|(node, upto)| !is_vouched(replica, *node, *upto))
-    })
+    !is_left_out(Guard::RetireFill)
+        && other.is_some_and(|other| {
+            let mut retired = other.position.retired.iter();
+            retired.any(|(node, upto)| !is_vouched(replica, *node, *upto))
+        })
 }
 
 fn is_vouched(replica: &Replica, node: NodeId, upto: Incarnation) -> bool {
@@ -111,7 +114,8 @@ fn look_at(me: Actor, replica: &mut Replica, node: NodeId) -> Option<Incarnation
             last.is_none_or(|(actor, n)| marks.get(&actor).is_some_and(|to| *to >= n))
         };
         let has_paused = noted.rounds >= PAUSE_ROUNDS || is_retired;
-        is_open &= has_paused && is_over(&replica.trimmed) && is_over(&replica.collected);
+        is_open &= (has_paused && is_over(&replica.trimmed) && is_over(&replica.collected))
+            || is_left_out(Guard::RetirePause);
         if is_open {
             ready = Some(upto);
         }

@@ -11,6 +11,8 @@ use crate::model::{
     RowKey, Selection, Time,
 };
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
 use super::quorum::{Kind, Quorum};
@@ -432,7 +434,8 @@ impl Selects {
             .filter(|(_, rows)| rows.is_empty())
             .map(|(node, _)| *node)
             .collect();
-        let is_done = select.request.is_enough(core.me, &select.quorum, &has);
+        let is_done = select.request.is_enough(core.me, &select.quorum, &has)
+            || is_left_out(Guard::WriteBack);
         let pending = BTreeMap::new();
         select.stage = Stage::Repairing {
             merged,

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::{Actor, Answer, Duration, LogQuery, NodeId, PartitionId, Query, Time};
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::core::{Core, Counter, Purpose, send};
 use super::message::{Ack, Append, Lane, Mark, Message, Want};
 use super::recent::{Piece, Recent};
@@ -278,7 +280,7 @@ impl Sender {
         let durable = replica.position.reach(id.actor).applied;
         let head = if is_local {
             staged
-        } else if core.is_here(id.actor.node) {
+        } else if core.is_here(id.actor.node) && !is_left_out(Guard::StableFirst) {
             // Stable on a regional quorum before it leaves the region.
             durable.min(replica.stable(id.actor))
         } else {
@@ -497,7 +499,8 @@ fn mark_micros(core: &Core, id: StreamId, n: u64, is_end: bool) -> Option<u64> {
 impl Stream {
     /// Whether a receiver that has got up to `to` on this stream lacks nothing, given how far we are complete.
     fn completes(&self, complete: u64, to: u64) -> bool {
-        !self.is_torn && self.gaps_until <= to && to <= complete
+        (!self.is_torn && self.gaps_until <= to && to <= complete)
+            || is_left_out(Guard::WholeStream)
     }
 
     /// Sends again what comes after this number.

@@ -28,6 +28,8 @@ use std::collections::BTreeMap;
 
 use crate::model::{Actor, Change, Duration, PartitionId, Position, Wall};
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::core::{Core, Counter, Purpose};
 use super::replica::{Collecting, Replica};
 use super::retire;
@@ -164,7 +166,7 @@ fn collect(replica: &mut Replica, floor: BTreeMap<Actor, u64>) -> Option<Change>
                 replica.position.has_retired(*actor)
                     || floor.get(actor).copied().unwrap_or(0) >= wanted
             });
-            if !is_reached {
+            if !is_reached && !is_left_out(Guard::SecondStep) {
                 replica.collecting = Some(collecting);
                 return None;
             }

@@ -13,6 +13,8 @@ use crate::model::{
     Ticket, Time, Timestamp, WriteOp,
 };
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::core::{Core, Counter, Origin, Purpose, reply};
 use super::message::{Ack, Outcome, Unavailable, Unknown, Written};
 use super::observe;
@@ -109,7 +111,7 @@ impl Writes {
         let seen = Context::from(&replica.position);
         let id = core.id();
         core.timers.set(request.deadline, Timer::Write(id));
-        let selections = if request.level == Level::UnsafeOne {
+        let selections = if request.level == Level::UnsafeOne || is_left_out(Guard::Observe) {
             Vec::new()
         } else {
             observe::selections(&request.write)
@@ -311,7 +313,8 @@ impl Writes {
         let Some(write) = self.writes.get_mut(&id) else {
             return;
         };
-        let selections = if write.request.level == Level::UnsafeOne {
+        let is_alone = write.request.level == Level::UnsafeOne || is_left_out(Guard::Confirm);
+        let selections = if is_alone {
             Vec::new()
         } else {
             observe::confirmations(&write.request.write)
@@ -454,12 +457,12 @@ impl Writes {
                 replica.complete_at(node, core.actor) >= n
             }
         };
-        if !write.quorum.is_met(has) {
+        if !write.quorum.is_met(has) && !is_left_out(Guard::WriteQuorum) {
             return;
         }
         self.waiting.remove(&(write.partition, n));
         // Equal timestamps are told apart by the dot, and the replica said that its own wins.
-        if summary.is_register && newer >= summary.timestamp {
+        if summary.is_register && newer >= summary.timestamp && !is_left_out(Guard::Restamp) {
             write.stage = Stage::Stamping { is_first: false };
             write.is_crossed = true;
             // The condition held when it was looked at; now the row is what this write made it.
@@ -500,7 +503,7 @@ impl Writes {
             node: core.me,
             timestamp: summary.as_ref().map_or(now, |summary| summary.timestamp),
             summary,
-            is_crossed: write.is_crossed,
+            is_crossed: write.is_crossed && !is_left_out(Guard::Crossed),
         };
         reply(outputs, write.request.origin, Outcome::Written(written));
     }
@@ -524,7 +527,12 @@ fn fate(core: &mut Core, stage: &Stage, reason: Unavailable) -> Outcome {
 /// not before now: so a mark may speak of the time until now while the door has not decided.
 fn give(core: &mut Core, id: u64, mut write: crate::model::Write, outputs: &mut Vec<Output>) {
     let session = write.after.as_ref().map_or(0, |session| session.latest());
-    let before = core.vouched.max(core.wall.0.saturating_sub(1));
+    let vouched = if is_left_out(Guard::StampVouched) {
+        0
+    } else {
+        core.vouched
+    };
+    let before = vouched.max(core.wall.0.saturating_sub(1));
     // No time of the row itself: the door tells it by its logical part.
     let floor = Timestamp {
         micros: before.max(session),

@@ -33,12 +33,29 @@ pub enum Bug {
     MarkAhead,
     /// What is to be removed from sets and maps is kept.
     IgnoreRemovals,
+    /// A guard inside a room is left out.
+    #[cfg(test)]
+    #[expect(
+        private_interfaces,
+        reason = "it is planted by this crate's tests alone"
+    )]
+    Without(crate::model::planted::Guard),
 }
 
 /// How far watermarks run ahead with [`Bug::MarkAhead`].
 const AHEAD_MICROS: u64 = 3_000_000;
 
 impl Bug {
+    /// The guard that is left out.
+    #[cfg(test)]
+    pub(crate) fn guard(self) -> Option<crate::model::planted::Guard> {
+        if let Self::Without(guard) = self {
+            Some(guard)
+        } else {
+            None
+        }
+    }
+
     /// Spoils a change before the door sees it; false if it gets lost.
     pub(crate) fn spoil_change(self, change: &mut Change) -> bool {
         if let Change::Write(write) = change {

@@ -111,6 +111,7 @@ impl World {
                 self.trace.note(now, [20, index as u64, ticket.0], || {
                     format!("n{index} changes {ticket:?}: {change:?}")
                 });
+                self.checks.on_given(index, ticket, &change);
                 let Some(node) = self.live(index, life) else {
                     return;
                 };

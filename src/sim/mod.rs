@@ -26,6 +26,8 @@ mod network;
 mod node;
 mod paths;
 mod plan;
+#[cfg(test)]
+mod planted;
 mod run;
 #[cfg(test)]
 mod scenario;

@@ -340,7 +340,7 @@ impl World {
             self.tally.take(super::paths::GROUPED);
         }
         self.tally.see_effects(&staged);
-        self.checks.on_staged(&staged);
+        self.checks.on_staged(index, wall, &staged);
         self.checks.on_believed(index, &positions);
         let profile = &self.cluster.profile;
         let mut sync = self.rng.u64(50..=profile.sync_micros_max) + extra;

@@ -164,6 +164,9 @@ pub(crate) struct World {
     /// What a script asks and hears, and which messages it lets be lost.
     #[cfg(test)]
     pub(crate) script: super::scenario::Script,
+    /// The guard that is left out while this world lives.
+    #[cfg(test)]
+    _left_out: crate::model::planted::LeftOut,
 }
 
 impl World {
@@ -191,6 +194,8 @@ impl World {
 
     /// A world of this cluster in which nothing is about to happen.
     pub(crate) fn of(mut rng: Rng, cluster: Cluster, bug: Option<Bug>, lines_max: usize) -> Self {
+        #[cfg(test)]
+        let left_out = crate::model::planted::leave_out(bug.and_then(Bug::guard));
         let network = Network::new(&mut rng, &cluster);
         let nodes: Vec<SimNode> = cluster
             .nodes
@@ -220,6 +225,8 @@ impl World {
             cluster,
             #[cfg(test)]
             script: super::scenario::Script::default(),
+            #[cfg(test)]
+            _left_out: left_out,
         }
     }
 

@@ -3,6 +3,8 @@
 use crate::hlc::Ahead;
 use crate::model::{Actor, Dot, Effect, LogItem, PartitionId, Wall};
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::engine::Engine;
 use super::merge::{FORGED, Met, is_forged};
 use super::stage::{NOT_HERE, Refusal};
@@ -33,7 +35,7 @@ impl<E: Engine> Door<E> {
             return Ok(Effect::Refused { reason });
         }
         let before = self.marks(partition, actor).reach;
-        if piece.from > before.applied {
+        if piece.from > before.applied && !is_left_out(Guard::AppendGap) {
             return Ok(Effect::Gap {
                 partition,
                 actor,
@@ -68,7 +70,9 @@ impl<E: Engine> Door<E> {
             crossed.extend(met.is_crossed.then_some(item.n));
             lost.extend(met.lost);
         }
-        let is_complete = piece.complete_from.is_some_and(|c| before.complete >= c);
+        let is_complete = piece
+            .complete_from
+            .is_some_and(|c| before.complete >= c || is_left_out(Guard::AppendWhole));
         self.change_marks(partition, actor, |marks| {
             marks.reach.applied = marks.reach.applied.max(piece.to);
             if is_complete {

@@ -7,6 +7,8 @@ use crate::model::{
     share_prefix,
 };
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::engine::{Engine, Space};
 use super::form;
 use super::keys;
@@ -77,6 +79,7 @@ impl<E: Engine> Door<E> {
         };
         if let Some(once) = &known
             && self.is_applied(&plan.write.key, place, once)?
+            && !is_left_out(Guard::KnownOnce)
         {
             return Ok(false);
         }

@@ -65,7 +65,8 @@ impl<E: Engine> Door<E> {
             for (note, _, key) in due {
                 self.staged.remove(Space::Meta, note);
                 if let Some(old) = self.load(&key)? {
-                    let new = old.clone();
+                    let mut new = old.clone();
+                    new.row.expire(upto);
                     self.store(partition, &key, Some(&old), Some(new))?;
                 }
             }

@@ -5,6 +5,8 @@ use crate::model::{
     Dot, Effect, Part, PartitionId, Row, RowKey, Share, Tally, Timestamp, Version, Wall,
 };
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::conflict::Lost;
 use super::engine::Engine;
 use super::form::StoredRow;
@@ -71,6 +73,7 @@ impl<E: Engine> Door<E> {
         };
         if let Some(collection) = part_collection(key)
             && let Some(cleared) = self.cleared_of(key, collection)?
+            && !is_left_out(Guard::LateClear)
         {
             row.clear(&cleared);
             if row.is_cleared_by(&cleared) {
@@ -80,7 +83,9 @@ impl<E: Engine> Door<E> {
                 return Ok(met);
             }
         }
-        row.expire(self.cut(partition));
+        if !is_left_out(Guard::LateExpiry) {
+            row.expire(self.cut(partition));
+        }
         let mut entries = old.map_or_else(Vec::new, |old| old.entries.clone());
         if let Some(dot) = entry
             && dot.n > self.marks(partition, dot.actor).trimmed
@@ -145,7 +150,7 @@ impl<E: Engine> Door<E> {
         theirs: &Row,
     ) -> Option<Row> {
         let known = self.partitions.get(&partition)?;
-        let is_known = |dot| known.covers(dot);
+        let is_known = |dot| known.covers(dot) && !is_left_out(Guard::Absorb);
         let Some(mine) = mine else {
             return unknown(key, theirs, is_known);
         };
@@ -154,6 +159,12 @@ impl<E: Engine> Door<E> {
         row.absorb(theirs, is_known);
         // Only now: what they have seen go may still be here, if this disk was an old copy.
         row.compact(&known.collected);
+        if let Row::Siblings(row) = &row
+            && is_left_out(Guard::MergeAll)
+            && row.versions().len() > self.limits.siblings_max
+        {
+            return Some(mine.clone());
+        }
         Some(row)
     }
 

@@ -3,6 +3,8 @@
 
 use crate::model::{Effect, Incarnation, NodeId, PartitionId, Position};
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::engine::{Engine, Space};
 use super::keys;
 use super::stage::NOT_HERE;
@@ -77,7 +79,9 @@ impl<E: Engine> Door<E> {
         if known.is_serving != is_serving {
             known.is_serving = is_serving;
             known.has_served |= is_serving;
-            self.dirty_partitions.insert(partition);
+            if is_serving || !is_left_out(Guard::FenceKept) {
+                self.dirty_partitions.insert(partition);
+            }
         }
         Effect::Done
     }

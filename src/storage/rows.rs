@@ -8,6 +8,8 @@ use bytes::Bytes;
 use crate::digest::{leaf_of, row_hash};
 use crate::model::{Actor, Dot, Part, PartitionId, Row, RowKey, once_prefix};
 
+use crate::model::planted::{Guard, is_left_out};
+
 use super::engine::{Engine, Snapshot, Space};
 use super::form::{self, NameForm, StoredRow};
 use super::partition::Marks;
@@ -81,7 +83,9 @@ impl<E: Engine> Door<E> {
         old: Option<&StoredRow>,
         mut new: Option<StoredRow>,
     ) -> Result<(), Error> {
-        if let Some(new) = &mut new {
+        if let Some(new) = &mut new
+            && !is_left_out(Guard::LateExpiry)
+        {
             new.row.expire(self.cut(partition));
         }
         let old_row = old.map(|old| &old.row);

@@ -3,7 +3,9 @@
 //!
 //! They know the faces of machine and store, and nothing of how either works.
 
+mod ahead;
 mod bounds;
+mod conflict;
 mod converge;
 mod deletes;
 mod prefix;
@@ -13,8 +15,10 @@ mod unique;
 
 use std::collections::BTreeMap;
 
-use crate::model::Ticket;
-use crate::model::{Effect, PartitionId, PartitionState, Position, Reach, RegionId, Row, RowKey};
+use crate::model::{
+    Change, Effect, PartitionId, PartitionState, Position, Reach, RegionId, Row, RowKey, Ticket,
+    Wall,
+};
 use crate::protocol::{Message, View};
 
 use super::cluster::{Cluster, NodeIndex};
@@ -47,6 +51,7 @@ pub(crate) struct Dump {
 #[derive(Debug)]
 pub(crate) struct Checks {
     found: Option<(&'static str, String)>,
+    ahead: ahead::Ahead,
     bounds: bounds::Bounds,
     prefix: prefix::Prefix,
     quiet: quiet::Quiet,
@@ -59,6 +64,7 @@ impl Checks {
     pub(crate) fn new(cluster: &Cluster) -> Self {
         Self {
             found: None,
+            ahead: ahead::Ahead::new(&cluster.topology.limits),
             bounds: bounds::Bounds::new(&cluster.topology.limits),
             prefix: prefix::Prefix::default(),
             quiet: quiet::Quiet::default(),
@@ -80,6 +86,7 @@ impl Checks {
 
     /// A node opened its store.
     pub(crate) fn on_opened(&mut self, node: NodeIndex, states: &[PartitionState]) {
+        self.ahead.opened(node);
         for state in states {
             let result = self.prefix.opened(node, state);
             self.hold("prefix", result);
@@ -92,9 +99,20 @@ impl Checks {
         self.prefix.wiped(node);
     }
 
-    /// A store decided changes.
-    pub(crate) fn on_staged(&mut self, staged: &[(Ticket, Effect)]) {
-        for (_, effect) in staged {
+    /// A change was given to a node's store.
+    pub(crate) fn on_given(&mut self, node: NodeIndex, ticket: Ticket, change: &Change) {
+        self.ahead.given(node, ticket, change);
+    }
+
+    /// A node's store decided changes, by this clock.
+    pub(crate) fn on_staged(&mut self, node: NodeIndex, wall: Wall, staged: &[(Ticket, Effect)]) {
+        for decided in staged {
+            let result = self.ahead.staged(node, wall, decided);
+            self.hold("ahead", result);
+            let (_, effect) = decided;
+            if let Effect::Appended { written, .. } | Effect::Repaired { written, .. } = effect {
+                self.hold("conflict", conflict::check(written));
+            }
             if let Effect::Written { partition, items } = effect {
                 let mut dots = BTreeMap::new();
                 for item in items {
