@@ -173,8 +173,15 @@ impl Machine {
         }
     }
 
-    /// Carries between writes and the reads that they hang on.
+    /// Carries between writes and the reads that they hang on, and from reads to those that go by positions.
     fn show(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        for request in self.reads.take_doubtful() {
+            if let Some(key) = request.selection.key() {
+                let partition = self.core.partition(key);
+                self.selects
+                    .start(now, &mut self.core, partition, request, outputs);
+            }
+        }
         loop {
             let wishes = self.writes.take_wishes();
             let observed = self.selects.take_observed();

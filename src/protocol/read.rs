@@ -1,10 +1,14 @@
 //! Coordinating reads: the whole row from one replica, summaries from others; what differs is merged and
 //! written back to the replicas that were asked, and only then answered.
+//!
+//! Summaries do not tell a replica that has collected a delete from one that has not met it. Such a read is left to
+//! those that go by positions (see [`super::select`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Answer, Change, Duration, Level, NodeId, PartitionId, Query, Row, RowKey, Summary, Time,
+    Answer, Change, Duration, Level, NodeId, PartitionId, Query, Row, RowKey, Selection, Summary,
+    Time,
 };
 
 use crate::model::planted::{Guard, is_left_out};
@@ -12,6 +16,7 @@ use crate::model::planted::{Guard, is_left_out};
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
 use super::quorum::{Kind, Quorum};
+use super::select::{Asker, SelectRequest};
 use super::step::{Now, Output};
 use super::timers::Timer;
 
@@ -53,11 +58,20 @@ struct Read {
 
 /// All reads that this node coordinates now.
 #[derive(Debug, Default)]
-pub(super) struct Reads(BTreeMap<u64, Read>);
+pub(super) struct Reads {
+    reads: BTreeMap<u64, Read>,
+    /// Reads that hang on what the positions of the replicas cover.
+    doubtful: Vec<SelectRequest>,
+}
 
 impl Reads {
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.reads.len() + self.doubtful.len()
+    }
+
+    /// Reads that need the positions of the replicas to be answered.
+    pub(super) fn take_doubtful(&mut self) -> Vec<SelectRequest> {
+        std::mem::take(&mut self.doubtful)
     }
 
     /// Begins a read on a partition that serves here.
@@ -113,12 +127,12 @@ impl Reads {
             hedge_at,
             stage,
         };
-        self.0.insert(id, read);
+        self.reads.insert(id, read);
     }
 
     /// Somebody is slow: ask the other replicas too.
     pub(super) fn on_hedge(&mut self, core: &Core, id: u64, outputs: &mut Vec<Output>) {
-        let Some(read) = self.0.get_mut(&id) else {
+        let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
         if !matches!(read.stage, Stage::Asking) {
@@ -145,7 +159,7 @@ impl Reads {
         answer: Answer,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(read) = self.0.get_mut(&id) else {
+        let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
         if let Answer::Rows(rows) = answer {
@@ -169,7 +183,7 @@ impl Reads {
         summary: Option<Summary>,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(read) = self.0.get_mut(&id) else {
+        let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
         if matches!(read.stage, Stage::Asking) {
@@ -187,7 +201,7 @@ impl Reads {
         row: Option<Row>,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(read) = self.0.get_mut(&id) else {
+        let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
         if !matches!(read.stage, Stage::Fetching(asked) if asked == from) {
@@ -207,7 +221,7 @@ impl Reads {
 
     /// Something was collected while we read, so what was said before is no longer true: begin anew.
     fn restart(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
-        let Some(read) = self.0.get_mut(&id) else {
+        let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
         read.own = None;
@@ -231,7 +245,7 @@ impl Reads {
         from: NodeId,
         outputs: &mut Vec<Output>,
     ) {
-        if let Some(read) = self.0.get_mut(&id)
+        if let Some(read) = self.reads.get_mut(&id)
             && matches!(read.stage, Stage::Fetching(asked) if asked == from)
         {
             read.said.remove(&from);
@@ -249,7 +263,7 @@ impl Reads {
         is_kept: bool,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(read) = self.0.get_mut(&id) else {
+        let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
         let Stage::Repairing { row } = &read.stage else {
@@ -273,10 +287,9 @@ impl Reads {
 
     /// The deadline has passed; a read that was not answered has no effect that counts.
     pub(super) fn on_deadline(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
-        let Some(read) = self.0.remove(&id) else {
+        let Some(read) = self.end(core, id) else {
             return;
         };
-        core.timers.clear(read.hedge_at, Timer::Hedge(id));
         core.count(Counter::ReadsUnavailable, 1);
         reply(
             outputs,
@@ -287,7 +300,7 @@ impl Reads {
 
     /// If enough replicas have spoken: answer, or fetch what is newest.
     fn settle(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
-        let Some(read) = self.0.get_mut(&id) else {
+        let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
         let Some(own) = &read.own else { return };
@@ -312,6 +325,7 @@ impl Reads {
                 let row = read.own.take().flatten();
                 self.finish(core, id, row, outputs);
             }
+            (Some((.., node)), _) if read.is_doubtful(node) => self.doubt(core, id),
             (Some((_, dot, _)), Some(row)) if mine.as_ref().is_some_and(|mine| mine.dot == dot) => {
                 self.repair(core, id, row, outputs);
             }
@@ -325,7 +339,7 @@ impl Reads {
 
     /// Brings every replica that spoke to the merged row.
     fn repair(&mut self, core: &mut Core, id: u64, row: Row, outputs: &mut Vec<Output>) {
-        let Some(read) = self.0.get_mut(&id) else {
+        let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
         let summary = Some(row.summary());
@@ -357,14 +371,45 @@ impl Reads {
         read.stage = Stage::Repairing { row };
     }
 
-    fn finish(&mut self, core: &mut Core, id: u64, row: Option<Row>, outputs: &mut Vec<Output>) {
-        let Some(read) = self.0.remove(&id) else {
-            return;
-        };
+    /// Leaves a read to those that go by positions: a repair would not be kept where the delete was collected, and
+    /// every read would send it again.
+    fn doubt(&mut self, core: &mut Core, id: u64) {
+        let request = self.end(core, id).map(|read| read.request);
+        self.doubtful.extend(request.map(|request| SelectRequest {
+            asker: Asker::Row(request.origin),
+            selection: Selection::Rows(vec![request.key]),
+            level: request.level,
+            deadline: request.deadline,
+        }));
+    }
+
+    fn end(&mut self, core: &mut Core, id: u64) -> Option<Read> {
+        let read = self.reads.remove(&id)?;
         core.timers.clear(read.request.deadline, Timer::Read(id));
         core.timers.clear(read.hedge_at, Timer::Hedge(id));
+        Some(read)
+    }
+
+    fn finish(&mut self, core: &mut Core, id: u64, row: Option<Row>, outputs: &mut Vec<Output>) {
+        let Some(read) = self.end(core, id) else {
+            return;
+        };
         core.count(Counter::ReadsOk, 1);
         reply(outputs, read.request.origin, Outcome::Read(row));
+    }
+}
+
+impl Read {
+    /// Whether the newest that was told, by this node, is a delete that another has not got, and a quorum has not.
+    fn is_doubtful(&self, newest: NodeId) -> bool {
+        let newest = self.said.get(&newest);
+        let is_delete = newest.is_some_and(|summary| {
+            let summary = summary.as_ref();
+            summary.is_some_and(|summary| summary.is_tombstone)
+        });
+        is_delete
+            && self.said.values().any(Option::is_none)
+            && !self.quorum.is_met(|node| self.said.get(&node) == newest)
     }
 }
 

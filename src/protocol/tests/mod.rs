@@ -3,5 +3,6 @@
 mod bench;
 mod gates;
 mod observing;
+mod reading;
 mod selecting;
 mod streaming;
