@@ -120,12 +120,12 @@ impl World {
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
-        if node.hurt == Hurt::No {
+        if node.hurt == Hurt::No || node.is_dead {
             return;
         }
         if node.running.is_none() {
-            // Its next start will show.
-            return;
+            // Its next start shows what a start reads; the rest is looked at when it runs.
+            return self.undo_later(START_AGAIN, Undo::Scrub(index));
         }
         match node.disk.scrub() {
             Ok(()) => node.hurt = Hurt::No,
