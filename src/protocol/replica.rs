@@ -42,6 +42,8 @@ enum Past {
     New,
     /// It has served; if it does not now, peers have shown that it is behind.
     Served,
+    /// It has served, and has lost what it had vouched for since; or perhaps so: it was fenced in an earlier life.
+    Lost,
 }
 
 /// One partition here.
@@ -102,10 +104,10 @@ impl Replica {
             me,
             partition: state.partition,
             is_serving: state.is_serving,
-            past: if state.has_served {
-                Past::Served
-            } else {
-                Past::New
+            past: match (state.has_served, state.is_serving) {
+                (false, _) => Past::New,
+                (true, true) => Past::Served,
+                (true, false) => Past::Lost,
             },
             is_about_to_serve: false,
             staged: state.position.clone(),
@@ -362,6 +364,9 @@ impl Replica {
         if !lacks(&self.position, once) || !lacks(&self.settled, once) {
             return false;
         }
+        if self.past == Past::Served {
+            self.past = Past::Lost;
+        }
         self.targets.entry(peer).or_default().join(once);
         self.fence(peer)
     }
@@ -404,9 +409,11 @@ impl Replica {
     /// target too, but for what nobody has any more.
     ///
     /// A replica whose disk was empty waits for the word of all of them, for any of them may be the only other one
-    /// that has what this one once acknowledged. A fenced one waits for a quorum with itself: after a crash it has
-    /// lost only what it had passed on before its own disk had it, and never vouched for; a region must not wait
-    /// for a third replica then. If it is an old copy, whoever holds more fences it again by speaking.
+    /// that has what this one once acknowledged. One that has lost what it had vouched for waits for so many that one
+    /// of them has had a part in every quorum of which it was one itself: whoever fenced it need not be that one. A
+    /// fenced one that has lost nothing of the kind, by all that is known, waits for a quorum with itself: after
+    /// a crash it lacks only what it had passed on before its own disk had it; a region must not wait for a third
+    /// replica then. If it is an old copy, whoever holds more fences it again by speaking.
     pub(super) fn has_caught_up(&self) -> bool {
         let heard = self
             .neighbours
@@ -414,8 +421,11 @@ impl Replica {
             .filter(|node| self.targets.contains_key(node));
         let wanted = match self.past {
             Past::New => self.neighbours.len(),
+            // Of the others W - 1 were in its quorum, W of all being one.
+            Past::Lost => self.neighbours.len() + 1 - self.neighbours.len().div_ceil(2),
             Past::Served => self.neighbours.len().div_ceil(2),
         };
+        let wanted = wanted.min(self.neighbours.len());
         if is_left_out(Guard::CaughtUp) {
             return true;
         }
@@ -546,6 +556,28 @@ mod tests {
         assert!(!replica.has_caught_up());
         replica.reach(Wall(0), actor(1, 1), Reach::upto(5));
         assert!(replica.has_caught_up());
+    }
+
+    #[test]
+    fn who_has_lost_what_it_vouched_for_waits_for_one_of_every_quorum_with_it() {
+        for (others, crashed, lost) in [(1, 1, 1), (2, 1, 2), (3, 2, 2), (4, 2, 3), (6, 3, 4)] {
+            for (wanted, is_lost) in [(crashed, false), (lost, true)] {
+                let mut replica = replica(at(5));
+                replica.neighbours = (0..others).map(|other| NodeId(2 + other)).collect();
+                if is_lost {
+                    assert!(replica.remind(NodeId(9), &at(6)));
+                } else {
+                    assert!(replica.fence(NodeId(9)));
+                }
+                replica.reach(Wall(0), actor(1, 1), Reach::upto(6));
+                for heard in 0..others {
+                    let case = format!("{heard} of {others}, {is_lost}");
+                    assert_eq!(replica.has_caught_up(), heard >= wanted, "{case}");
+                    replica.on_first_hand(&known(2 + heard, 1, at(6)), Told::All);
+                }
+                assert!(replica.has_caught_up());
+            }
+        }
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl World {
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
-        if node.hurt == Hurt::No {
+        if node.hurt == Hurt::No || node.is_dead {
             return;
         }
         if node.running.is_none() {

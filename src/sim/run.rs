@@ -29,7 +29,7 @@ const REST_MAX: u64 = 120_000_000;
 const CHANGE_BYTES: u64 = 256;
 /// Between looks whether it has.
 const REST_LOOK: u64 = 500_000;
-/// Clients' last operations take at most this long.
+/// Clients' last operations take at most this long, beside the pauses between them.
 const FINAL_MAX: u64 = 20_000_000;
 
 /// Clocks are off by so much at most, there and back, and answers take a while.
@@ -270,7 +270,9 @@ fn finish(world: &mut World) {
             client.tasks.extend(tasks);
         }
     }
-    let limit = world.now + FINAL_MAX;
+    let asked = world.clients.iter().map(|client| client.tasks.len()).max();
+    let pauses = u64::try_from(asked.unwrap_or(0)).unwrap_or(0) * 2 * world.cluster.profile.think;
+    let limit = world.now + FINAL_MAX + pauses;
     while world.violation.is_none()
         && world.now < limit
         && world.clients.iter().any(|client| !client.is_idle())

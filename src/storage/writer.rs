@@ -117,6 +117,7 @@ pub(super) fn start<E: Engine>(
             watch: Arc::clone(&watch),
             data: data.clone(),
             options: Arc::clone(options),
+            scrub: Arc::clone(scrub),
         };
         others.push(spawn("sterna-reader", move || reader.run())?);
     }
@@ -249,6 +250,7 @@ struct ReaderThread<S: Snapshot> {
     watch: Arc<Watch>,
     data: Option<PathBuf>,
     options: Arc<StoreOptions>,
+    scrub: Arc<Scrub>,
 }
 
 impl<S: Snapshot> ReaderThread<S> {
@@ -274,13 +276,18 @@ impl<S: Snapshot> ReaderThread<S> {
 
 impl<S: Snapshot> ReaderThread<S> {
     /// Others answer in place of this node. If they can also fill it again, it stops, lest it go on without what it
-    /// should hold. A row of ours that is bad is left to the scrub.
+    /// should hold. A row of ours that is bad is left to the scrub, which looks now: a replica that has to compare
+    /// its rows with others' before it serves would not serve until then.
     fn unreadable(&self, error: &Unreadable) -> Answer {
-        if let Unreadable::Failed(error @ Error::Engine { .. }) = error
+        if let Unreadable::Failed(error) = error
             && error.fate() != Fate::Sound
             && self.options.refill != Refill::Nobody
         {
-            fail(error, self.data.as_deref(), &self.options.on_broken);
+            if matches!(error, Error::Engine { .. }) {
+                fail(error, self.data.as_deref(), &self.options.on_broken);
+            } else {
+                self.scrub.start();
+            }
         }
         Answer::Unreadable {
             reason: error.reason(),

@@ -61,11 +61,16 @@ impl<'a> Graves<'a> {
     }
 }
 
-/// Whether a read shows less than a version that its reader must see.
+/// Whether a read shows less than a version that its reader must see. A tombstone shows no more than an absent row
+/// does: an older one may be left on some disk after all newer ones were collected.
 pub(super) fn is_behind(record: &Record, floor: &Summary, graves: &Graves<'_>) -> bool {
+    let is_unexplained = || !graves.explain(&record.key, floor, record.ended.unwrap_or(u64::MAX));
     match &record.ending {
-        Ending::Read(Some(seen)) => floor.is_newer_than(&seen.summary),
-        Ending::Read(None) => !graves.explain(&record.key, floor, record.ended.unwrap_or(u64::MAX)),
+        Ending::Read(Some(seen)) if !seen.summary.is_tombstone => {
+            floor.is_newer_than(&seen.summary)
+        }
+        Ending::Read(Some(seen)) => floor.is_newer_than(&seen.summary) && is_unexplained(),
+        Ending::Read(None) => is_unexplained(),
         Ending::Pending
         | Ending::Written(_)
         | Ending::Done

@@ -144,6 +144,18 @@ mod tests {
     }
 
     #[test]
+    fn an_older_tombstone_shows_no_more_than_an_absent_row() {
+        let tombstone = |n| {
+            let mut read = read_nothing("a", (5, 6));
+            read.ending = Ending::Read(Some(super::super::samples::seen(n, None)));
+            read
+        };
+        let with = |last: Record| check(&[put("a", 1, (1, 2)), last, tombstone(0)]);
+        assert!(with(delete("a", 2, (3, 4))).is_ok());
+        assert!(with(put("a", 2, (3, 4))).is_err());
+    }
+
+    #[test]
     fn a_delete_that_was_never_answered_explains_an_absent_row() {
         let records = [put("a", 1, (1, 2)), read_nothing("a", (3, 4))];
         assert!(check(&records).is_err());

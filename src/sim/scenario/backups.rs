@@ -4,6 +4,7 @@ use super::asks::{add, change_members, put_sibling};
 use super::shape::{beside, kv};
 use super::{Bug, Scene, Shape};
 use crate::model::WriteOp;
+use crate::protocol::Message;
 
 /// One key of each kind, with something to delete in each.
 fn fill(scene: &mut Scene, node: usize) {
@@ -125,9 +126,7 @@ fn lost_with_its_disk(regions: &[usize]) -> Scene {
     scene.put(0, &kv("key"), "old");
     scene.until_quiet();
     for node in [1, 2] {
-        scene.lose(0, node, |message| {
-            matches!(message, crate::protocol::Message::Append(_))
-        });
+        scene.lose(0, node, |message| matches!(message, Message::Append(_)));
     }
     let key = kv("key");
     let op = WriteOp::Put(super::asks::bytes("lost"));
@@ -158,4 +157,61 @@ fn what_a_region_has_lost_is_not_waited_for_in_another_one() {
     assert!(scene.world.nodes[0].is_serving(scene.world.now));
     scene.heal();
     scene.until_quiet();
+}
+
+/// A write is on two replicas of three, of which one loses the end of its journal. The third one holds more of an
+/// earlier life of that one, but does not know of the write.
+#[test]
+fn who_has_lost_its_end_waits_for_whoever_else_was_in_its_quorums() {
+    let mut scene = Scene::new(&Shape::of(&[3]));
+    scene.put(0, &kv("key"), "old");
+    scene.until_quiet();
+    let copy = scene.copy(0);
+    scene.put(0, &kv("other"), "more");
+    scene.run_for(1_000_000);
+    for from in [0, 2] {
+        scene.lose(from, 1, |message| {
+            matches!(message, Message::Append(_) | Message::Heartbeat(_))
+        });
+    }
+    scene.put(2, &kv("key"), "new");
+    scene.kill(0);
+    scene.cut(&[0, 1], &[2]);
+    scene.world.script.lost.clear();
+    scene.old_copy(0, &copy);
+    scene.start(0);
+    for _ in 0..100 {
+        scene.run_for(100_000);
+        assert!(!scene.world.nodes[0].is_serving(scene.world.now));
+    }
+    scene.heal();
+    scene.until_quiet();
+    for node in 0..3 {
+        assert_eq!(scene.get(node, &kv("key")).as_deref(), Some("new"));
+    }
+}
+
+/// What a node had passed on before its own disk had it is no reason to wait for a replica that is dead.
+#[test]
+fn a_crash_amid_a_write_does_not_wait_for_the_dead() {
+    let mut scene = Scene::new(&Shape::of(&[3]));
+    scene.put(0, &kv("key"), "old");
+    scene.until_quiet();
+    scene.kill(2);
+    scene.run_for(3_000_000);
+    scene.world.nodes[0].sync_extra = 1_000_000;
+    let put = super::asks::write(&kv("key"), WriteOp::Put(super::asks::bytes("new")));
+    scene.begin(0, super::at_quorum(put));
+    scene.run_for(500_000);
+    scene.kill(0);
+    scene.world.nodes[0].sync_extra = 0;
+    scene.start(0);
+    scene.until("fenced", |scene| {
+        let node = &scene.world.nodes[0];
+        !node.is_serving(scene.world.now)
+    });
+    scene.until("serving", |scene| {
+        scene.world.nodes[0].is_serving(scene.world.now)
+    });
+    assert_eq!(scene.get(0, &kv("key")).as_deref(), Some("new"));
 }

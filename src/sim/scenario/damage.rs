@@ -50,6 +50,21 @@ fn a_rotten_disk_is_found_and_filled_again() {
     }
 }
 
+/// What a start does not read is not met by it.
+#[test]
+fn a_rotten_disk_of_a_node_that_is_down_is_found_when_it_runs() {
+    let mut scene = three();
+    let node = &mut scene.world.nodes[0];
+    assert!(node.disk.disk().rot(Space::Rows, 3));
+    node.hurt = Hurt::Somewhere;
+    scene.kill(0);
+    scene.world.scrub(0);
+    scene.start(0);
+    scene.until_quiet();
+    assert_eq!(taken(&scene, paths::REPLACED), 1);
+    assert_eq!(scene.rows(0, &kv("key")), scene.rows(1, &kv("key")));
+}
+
 #[test]
 fn a_node_whose_sync_fails_stops() {
     for survives in [false, true] {
