@@ -120,11 +120,12 @@ impl World {
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
-        if node.hurt == Hurt::No {
+        if node.hurt == Hurt::No || node.is_dead {
             return;
         }
         if node.running.is_none() {
-            // Its next start will show.
+            // Its next start may show, and may read nothing of what is damaged.
+            self.undo_later(START_AGAIN, Undo::Scrub(index));
             return;
         }
         match node.disk.scrub() {
