@@ -66,6 +66,20 @@ fn a_rotten_disk_of_a_node_that_is_down_is_found_when_it_runs() {
 }
 
 #[test]
+fn a_disk_that_is_looked_at_while_its_node_is_down_is_looked_at_again() {
+    let mut scene = three();
+    scene.kill(0);
+    let node = &mut scene.world.nodes[0];
+    assert!(node.disk.disk().misplace(Space::Rows, 3));
+    node.hurt = Hurt::Somewhere;
+    scene.world.scrub(0);
+    scene.start(0);
+    scene.until_quiet();
+    assert_eq!(taken(&scene, paths::REPLACED), 1);
+    assert_eq!(scene.rows(0, &kv("key")), scene.rows(1, &kv("key")));
+}
+
+#[test]
 fn a_node_whose_sync_fails_stops() {
     for survives in [false, true] {
         let mut scene = three();
