@@ -199,11 +199,18 @@ impl World {
         };
         match node.disk.try_other(&copy, wall) {
             Err(Error::Foreign { .. }) => {}
+            // It cannot be read: that is a refusal, too.
+            Err(Error::Corrupt { .. } | Error::Lost { .. }) if self.is_hurt(other) => {}
             other => {
                 let words = format!("n{index} on the disk of n{other:?} does not refuse it");
                 self.fail("disk", words);
             }
         }
+    }
+
+    fn is_hurt(&self, index: NodeIndex) -> bool {
+        let node = self.nodes.get(index);
+        node.is_some_and(|node| node.hurt != Hurt::No)
     }
 
     /// A copy of a disk is taken, and the last one that was taken is put back: for a disk that has gone back in time
