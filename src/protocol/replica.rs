@@ -563,6 +563,7 @@ mod tests {
         for (others, crashed, lost) in [(1, 1, 1), (2, 1, 2), (3, 2, 2), (4, 2, 3), (6, 3, 4)] {
             for (wanted, is_lost) in [(crashed, false), (lost, true)] {
                 let mut replica = replica(at(5));
+                replica.past = Past::Served;
                 replica.neighbours = (0..others).map(|other| NodeId(2 + other)).collect();
                 if is_lost {
                     assert!(replica.remind(NodeId(9), &at(6)));
