@@ -57,7 +57,7 @@ fn kept_scenarios_are_clean() {
 
 #[test]
 fn a_failing_run_is_shrunk_to_one_that_fails_alike() {
-    let bug = Some(Bug::ReuseDot);
+    let bug = Some(Bug::ForgetContexts);
     let seed = (1..).find(|seed| run_seed(*seed, bug).violation.is_some());
     let plan = Plan::of_seed(seed.unwrap());
     let shrunk = shrink(&plan, bug, 12).unwrap();

@@ -165,16 +165,17 @@ impl Reconciler {
         let is_behind = core.replicas.get(&partition).is_some_and(|replica| {
             // Lives that are retired there are looked after by heartbeats.
             let is_retired = replica.position.has_retired(actor);
-            !is_retired && replica.complete_at(peer, actor) > replica.position.reach(actor).applied
+            // What was applied beyond a hole does not count: no log brings what is in the hole any more.
+            !is_retired && replica.complete_at(peer, actor) > replica.position.reach(actor).complete
         });
         let Some(replica) = core.replicas.get(&partition).filter(|_| is_behind) else {
             return;
         };
-        let applied = replica.position.reach(actor).applied;
+        let complete = replica.position.reach(actor).complete;
         let others = replica.others().map(|(node, _)| node);
         let fuller = others
             .filter(|node| core.is_serving(replica, *node))
-            .filter(|node| replica.complete_at(*node, actor) > applied)
+            .filter(|node| replica.complete_at(*node, actor) > complete)
             .min_by_key(|node| {
                 let region = core.region_of(*node);
                 let rtt = region.map(|region| core.placement.rtt(core.region, region));
