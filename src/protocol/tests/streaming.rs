@@ -163,3 +163,55 @@ fn what_another_pass_over_a_log_brought_is_relayed_before_it_is_vouched_for() {
         (2, Some(0))
     );
 }
+
+/// What stands beyond a hole was applied, and what is in the hole is in no log any more.
+#[test]
+fn a_hole_that_no_log_fills_is_filled_by_digest() {
+    let mut bench = Bench::new(0);
+    let (partition, near, other) = (
+        bench.partition("lww"),
+        bench.line("a")[1],
+        bench.line("a")[2],
+    );
+    let reach = Reach {
+        applied: 23,
+        complete: 12,
+    };
+    let actor = actor(other);
+    let item = LogItem {
+        n: 23,
+        key: key("lww"),
+        row: register(other, 23, b"v"),
+    };
+    let append = Append {
+        partition,
+        actor,
+        from: 0,
+        to: 23,
+        complete_from: Some(0),
+        mark_micros: None,
+        items: vec![item],
+    };
+    bench.beat(other, &[(other, 23)], &[(23, 1)]);
+    bench.tick();
+    bench.hear(other, Message::Append(append));
+    let (ticket, _) = bench.change().expect("it is applied");
+    let effect = Effect::Appended {
+        partition,
+        actor,
+        reach,
+        newer: Vec::new(),
+        crossed: Vec::new(),
+        written: Vec::new(),
+        lost: std::collections::BTreeMap::new(),
+    };
+    bench.stage(ticket, effect);
+    bench.sync(ticket);
+    bench.beat(near, &[(other, 23)], &[]);
+    bench.messages();
+    bench.hear(near, Message::Trimmed { partition, actor });
+    let asks = bench.outputs.iter().any(|output| {
+        matches!(output, Output::Report(crate::protocol::Report::Reconciling(filled, from)) if *filled == partition && *from == near)
+    });
+    assert!(asks, "{:?}", bench.outputs);
+}
