@@ -299,6 +299,10 @@ impl Receiver {
                 {
                     self.given.remove(&log);
                 }
+                // The log was retired before the piece came to the door: there is nothing to pass on.
+                if *reach == Reach::ALL {
+                    return;
+                }
                 let Reach {
                     applied: before,
                     complete,
@@ -306,6 +310,9 @@ impl Receiver {
                 replica.stage(append.actor, *reach);
                 if append.from < before && complete < before {
                     sender.tear(append.partition, append.actor);
+                }
+                if complete < reach.complete {
+                    sender.hold_until(append.partition, append.actor, reach.complete);
                 }
                 self.ahead.remove(&append.actor.node);
                 sender.touch(append.partition, append.actor);

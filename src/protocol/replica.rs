@@ -197,24 +197,28 @@ impl Replica {
         }
     }
 
-    /// Takes in a position that reconciliation reached; the entries that lead there are not in our logs.
+    /// The door has taken over a position that reconciliation reached; the entries that lead there are not in our logs.
+    /// What the door decides next builds on it, so it counts before it is on disk. Says which logs have risen.
+    pub(super) fn stage_raised(&mut self, position: &Position) -> Vec<Actor> {
+        let mut risen = Vec::new();
+        for (actor, reach) in &position.reaches {
+            if self.staged_complete(*actor) < reach.complete {
+                let trimmed = self.trimmed.entry(*actor).or_default();
+                *trimmed = (*trimmed).max(reach.complete);
+                self.stage(*actor, Reach::upto(reach.complete));
+                risen.push(*actor);
+            }
+        }
+        risen
+    }
+
+    /// A position that reconciliation reached is on disk.
     pub(super) fn on_raised(&mut self, wall: Wall, position: &Position) {
         for (node, upto) in &position.retired {
             self.retire(*node, *upto);
         }
         for (actor, reach) in &position.reaches {
-            let risen = reach.complete;
-            if risen > self.staged_complete(*actor) {
-                self.trimmed.insert(*actor, risen);
-            }
-            self.reach(
-                wall,
-                *actor,
-                Reach {
-                    applied: risen,
-                    complete: risen,
-                },
-            );
+            self.reach(wall, *actor, Reach::upto(reach.complete));
         }
     }
 

@@ -127,6 +127,16 @@ impl Sender {
         }
     }
 
+    /// A log is complete here up to a number, and was not before: what its streams sent meanwhile may have passed over rows
+    /// that stand anywhere up to there, so only a receiver that has got so far is complete.
+    pub(super) fn hold_until(&mut self, partition: PartitionId, actor: Actor, complete: u64) {
+        let of_log = (self.streams.iter_mut())
+            .filter(|(id, _)| (id.partition, id.actor) == (partition, actor));
+        for (_, stream) in of_log.filter(|(_, stream)| stream.whole < stream.sent) {
+            stream.gaps_until = stream.gaps_until.max(complete);
+        }
+    }
+
     /// The streams of all logs of a partition have, perhaps, more to send.
     pub(super) fn touch_all(&mut self, partition: PartitionId) {
         let of_partition = self.streams.keys().filter(|id| id.partition == partition);

@@ -31,6 +31,13 @@ impl Machine {
                     .on_staged(now, core, &mut self.sender, arrival, &effect, outputs);
                 own::on_staged(core, &mut self.sender, &effect);
             }
+            Some(Purpose::Raise(partition, position)) if matches!(effect, Effect::Done) => {
+                let replica = core.replicas.get_mut(partition);
+                let risen = replica.map(|replica| replica.stage_raised(position));
+                for actor in risen.into_iter().flatten() {
+                    self.sender.tear(*partition, actor);
+                }
+            }
             Some(_) => own::on_staged(core, &mut self.sender, &effect),
             None => {}
         }
@@ -99,11 +106,6 @@ impl Machine {
             Purpose::Mend(partition) => self.reconciler.abandon(partition),
             Purpose::Raise(partition, position) if is_applied => {
                 if let Some(replica) = core.replicas.get_mut(&partition) {
-                    for (actor, reach) in &position.reaches {
-                        if replica.staged_complete(*actor) < reach.complete {
-                            self.sender.tear(partition, *actor);
-                        }
-                    }
                     replica.on_raised(now.wall, &position);
                 }
                 self.sender.on_retired(core, partition);

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::model::{Answer, Effect, LogItem, LogPage, Query, Reach, Write, WriteOp};
+use crate::model::{
+    Actor, Answer, Change, DIGEST_FANOUT, Effect, LogItem, LogPage, NodeId, Position, Query, Reach,
+    Ticket, Write, WriteOp,
+};
 use crate::protocol::{Append, Input, Message, Operation, Output, Want};
 
 use super::bench::{Bench, actor, key, register};
@@ -214,4 +217,187 @@ fn a_hole_that_no_log_fills_is_filled_by_digest() {
         matches!(output, Output::Report(crate::protocol::Report::Reconciling(filled, from)) if *filled == partition && *from == near)
     });
     assert!(asks, "{:?}", bench.outputs);
+}
+
+/// Fills the partition by digest from a peer that has nothing else; gives the change that takes over its position.
+fn refill(bench: &mut Bench, peer: NodeId, log: Actor, upto: u64) -> Ticket {
+    let partition = bench.partition("lww");
+    let position: Position = [(log, Reach::upto(upto))].into_iter().collect();
+    let asked = |bench: &mut Bench| {
+        let sent = std::mem::take(&mut bench.outputs).into_iter();
+        let id = |output| match output {
+            Output::Send {
+                message: Message::DigestAsk { id, .. } | Message::GravesAsk { id, .. },
+                ..
+            } => Some(id),
+            Output::Query {
+                ticket,
+                query: Query::Digest { .. },
+            } => {
+                let hashes = vec![vec![0; usize::from(DIGEST_FANOUT)]];
+                let position = Position::default();
+                let answer = Answer::Digest { position, hashes };
+                bench.step(Input::Answered { ticket, answer });
+                None
+            }
+            Output::Send { .. }
+            | Output::Query { .. }
+            | Output::Change { .. }
+            | Output::Reply { .. }
+            | Output::Report(_) => None,
+        };
+        let ids: Vec<u64> = sent.filter_map(id).collect();
+        let [id] = ids[..] else {
+            panic!("one question: {ids:?}")
+        };
+        id
+    };
+    bench.hear(
+        peer,
+        Message::Trimmed {
+            partition,
+            actor: log,
+        },
+    );
+    let told = Message::DigestTell {
+        id: asked(bench),
+        position,
+        hashes: vec![vec![0; usize::from(DIGEST_FANOUT)]],
+    };
+    bench.hear(peer, told);
+    let told = Message::GravesTell {
+        id: asked(bench),
+        rows: Vec::new(),
+        next: None,
+    };
+    bench.hear(peer, told);
+    let (ticket, change) = bench.change().expect("the position is taken over");
+    assert!(matches!(change, Change::Raise { .. }), "{change:?}");
+    ticket
+}
+
+/// A position was taken over, and is not on disk yet, when the next piece of log comes: the entries between are in no
+/// log here, and nobody may be told that there are none (simulator, seed 1101774).
+#[test]
+fn what_a_refill_passed_over_is_not_sent_as_if_it_were_nothing() {
+    let mut bench = Bench::new(0);
+    let line = bench.line("a");
+    let (source, near) = (line[1], line[2]);
+    let partition = bench.partition("lww");
+    let log = actor(source);
+    bench.beat(source, &[(source, 9)], &[]);
+    bench.tick();
+    let raise = refill(&mut bench, source, log, 9);
+    let want = Want {
+        partition,
+        actor: log,
+        applied: 0,
+        complete: 0,
+        rewind: false,
+    };
+    bench.hear(near, Message::Wants(vec![want]));
+    let append = Append {
+        partition,
+        actor: log,
+        from: 0,
+        to: 1,
+        complete_from: Some(0),
+        mark_micros: None,
+        items: vec![LogItem {
+            n: 1,
+            key: key("lww"),
+            row: register(source, 1, b"v"),
+        }],
+    };
+    bench.hear(source, Message::Append(append));
+    let (piece, _) = bench.change().expect("it is applied");
+    let effect = Effect::Appended {
+        partition,
+        actor: log,
+        reach: Reach::upto(9),
+        newer: Vec::new(),
+        crossed: Vec::new(),
+        written: Vec::new(),
+        lost: std::collections::BTreeMap::new(),
+    };
+    bench.stage(raise, Effect::Done);
+    bench.stage(piece, effect);
+    bench.tick();
+    bench.sync(raise);
+    bench.sync(piece);
+    bench.tick();
+    let is_told = bench.outputs.iter().any(|output| {
+        matches!(output, Output::Send { to, message: Message::Trimmed { .. }, .. } if *to == near)
+    });
+    assert!(is_told, "that the log does not reach back");
+    assert_eq!(appends(&mut bench), []);
+}
+
+/// A log is relayed while a row of it stands under a number that has not come. When that comes, and is not on disk yet,
+/// nobody who lacks it is complete (simulator, seed 2000324).
+#[test]
+fn what_was_relayed_with_a_hole_is_vouched_for_only_with_what_fills_it() {
+    let mut bench = Bench::new(0);
+    let afar = bench.line("b");
+    let (source, far) = (afar[0], afar[1]);
+    let partition = bench.partition("lww");
+    let log = actor(source);
+    let piece = |from, to, complete_from| Append {
+        partition,
+        actor: log,
+        from,
+        to,
+        complete_from,
+        mark_micros: None,
+        items: vec![LogItem {
+            n: to,
+            key: key("lww"),
+            row: register(source, to, b"v"),
+        }],
+    };
+    let effect = |applied, complete| Effect::Appended {
+        partition,
+        actor: log,
+        reach: Reach { applied, complete },
+        newer: Vec::new(),
+        crossed: Vec::new(),
+        written: Vec::new(),
+        lost: std::collections::BTreeMap::new(),
+    };
+    let want = Want {
+        partition,
+        actor: log,
+        applied: 0,
+        complete: 0,
+        rewind: false,
+    };
+    bench.hear(far, Message::Wants(vec![want]));
+    bench.hear(source, Message::Append(piece(0, 2, None)));
+    let (ticket, _) = bench.change().unwrap();
+    bench.stage(ticket, effect(2, 0));
+    bench.sync(ticket);
+    bench.tick();
+    let (ticket, _) = bench.query().expect("a page is read");
+    let answer = Answer::Log(LogPage {
+        to: 2,
+        complete: false,
+        trimmed: 0,
+        items: piece(0, 2, None).items,
+    });
+    bench.step(Input::Answered { ticket, answer });
+    bench.tick();
+    let whole = |sent: &[Append]| {
+        let ends = sent.iter().map(|append| (append.to, append.complete_from));
+        ends.collect::<Vec<_>>()
+    };
+    assert_eq!(whole(&appends(&mut bench)), [(2, None)]);
+    bench.hear(far, Message::Wants(vec![Want { applied: 2, ..want }]));
+    bench.hear(source, Message::Append(piece(2, 5, Some(0))));
+    let (ticket, _) = bench.change().unwrap();
+    bench.stage(ticket, effect(5, 5));
+    bench.pass(10 * super::bench::MILLISECOND);
+    assert_eq!(whole(&appends(&mut bench)), []);
+    bench.sync(ticket);
+    bench.pass(10 * super::bench::MILLISECOND);
+    assert_eq!(whole(&appends(&mut bench)), [(5, Some(0))]);
 }
