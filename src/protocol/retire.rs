@@ -21,7 +21,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Actor, Incarnation, NodeId, Reach};
+use crate::model::{Actor, Incarnation, NodeId, Position, Reach};
 
 use crate::model::planted::{Guard, is_left_out};
 
@@ -64,6 +64,12 @@ pub(super) fn must_be_filled(replica: &Replica, node: NodeId) -> bool {
             let mut retired = other.position.retired.iter();
             retired.any(|(node, upto)| !is_vouched(replica, *node, *upto))
         })
+}
+
+/// Whether others, of whom all this is known, have retired a life, and this replica has noted that it lacks nothing of it.
+pub(super) fn is_noted(replica: &Replica, known: &Position, actor: Actor) -> bool {
+    let upto = known.retired.get(&actor.node);
+    upto.is_some_and(|upto| actor.incarnation <= *upto && is_vouched(replica, actor.node, *upto))
 }
 
 fn is_vouched(replica: &Replica, node: NodeId, upto: Incarnation) -> bool {
@@ -188,7 +194,6 @@ fn is_retired_elsewhere(replica: &Replica, actor: Actor) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Position;
     use crate::protocol::other::Told;
     use crate::protocol::samples::{ME, actor, known, position, replica};
 

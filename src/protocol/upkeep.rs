@@ -160,10 +160,12 @@ fn collect(replica: &mut Replica, floor: BTreeMap<Actor, u64>) -> Option<Change>
     let known = all_known(replica);
     match replica.collecting.take() {
         Some(collecting) => {
-            // What nobody has any more (its only replica lost its disk) cannot arrive either.
+            // What nobody has any more (its only replica lost its disk) cannot arrive either; nor what others have
+            // retired, if this replica has noted that it has all of it.
             let is_reached = collecting.target.reaches.iter().all(|(actor, reach)| {
                 let wanted = reach.complete.min(known.reach(*actor).complete);
                 replica.position.has_retired(*actor)
+                    || retire::is_noted(replica, &known, *actor)
                     || floor.get(actor).copied().unwrap_or(0) >= wanted
             });
             if !is_reached && !is_left_out(Guard::SecondStep) {
@@ -238,6 +240,27 @@ mod tests {
         for _ in 0..2 * COLLECT_ROUNDS {
             assert_eq!(look(&mut replica), None);
         }
+    }
+
+    /// A life whose only disk was lost while its change was waited for, and which the others have retired since (simulator,
+    /// seed 2000063): the last collection must not wait for it, for retiring it waits for that.
+    #[test]
+    fn a_life_that_others_have_retired_and_this_replica_has_noted_is_not_waited_for() {
+        let (gone, next) = (actor(2, 1), actor(2, 3));
+        let here = position(&[(actor(1, 1), 5), (next, 1)]);
+        let mut replica = replica(here.clone());
+        replica.on_first_hand(
+            &known(2, 1, position(&[(actor(1, 1), 5), (gone, 9)])),
+            Told::All,
+        );
+        replica.on_first_hand(&known(3, 1, here.clone()), Told::All);
+        assert_eq!(look(&mut replica), None);
+        replica.on_first_hand(&known(2, 3, here.clone()), Told::All);
+        retire::look(ME, &mut replica);
+        let mut retired = here;
+        retired.retire(NodeId(2), crate::model::Incarnation(2));
+        replica.on_first_hand(&known(3, 1, retired), Told::All);
+        assert!(look(&mut replica).is_some());
     }
 
     #[test]
