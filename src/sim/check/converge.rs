@@ -43,13 +43,15 @@ fn difference(one: &BTreeMap<RowKey, Row>, two: &BTreeMap<RowKey, Row>) -> Optio
 }
 
 /// Whether two replicas hold the same state of a row. What is gone from siblings, or
-/// was reset before a share began anew, they may forget at different times.
+/// was reset before a share began anew, they may forget at different times. Who has moved the cut of expiry to where it
+/// is, is no part of it: two may do so, and a refill takes no row whose state is the same.
 pub(crate) fn is_same(one: Option<&Row>, two: Option<&Row>) -> bool {
     match (one, two) {
         (Some(Row::Siblings(one)), Some(Row::Siblings(two))) => one.versions() == two.versions(),
         (Some(Row::Share(one)), Some(Row::Share(two))) => {
             (one.own, one.observed()) == (two.own, two.observed())
         }
+        (Some(Row::Expiry(one)), Some(Row::Expiry(two))) => one.upto == two.upto,
         (one, two) => one == two,
     }
 }
