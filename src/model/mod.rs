@@ -37,7 +37,8 @@ pub use session::{Behind, Gate, Seen, Session};
 pub use siblings::Siblings;
 pub use store::{
     Answer, Change, Cuts, DIGEST_BUSY, DIGEST_FANOUT, DIGEST_LEAVES, DIGEST_LEVELS, DigestNode,
-    Effect, LogItem, LogPage, LogQuery, PartitionState, Query, Run, Selection, Sum, Ticket, Wanted,
+    Effect, LogItem, LogPage, LogQuery, PartitionState, Query, Remembered, Run, Selection, Sum,
+    Ticket, Wanted,
 };
 pub use time::{Duration, Time, Timestamp, Wall};
 pub use version::{Stamp, Version};

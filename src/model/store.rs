@@ -217,6 +217,25 @@ pub enum Change {
         /// The partition.
         partition: PartitionId,
     },
+    /// Another replica of this region has told what it has on its disk: remember it, in place of what was remembered
+    /// before, so that it can be told if its disk is ever an old copy, also after this node was started again.
+    Remember {
+        /// The partition.
+        partition: PartitionId,
+        /// The replica.
+        node: NodeId,
+        /// What it has.
+        told: Remembered,
+    },
+}
+
+/// What another replica once told that it has on its disk.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Its life when it did.
+    pub incarnation: Incarnation,
+    /// All that it told.
+    pub position: Position,
 }
 
 /// What became of a change. It is known when the change is staged, and counts when it is durable.
@@ -240,7 +259,7 @@ pub enum Effect {
         actor: Actor,
         /// The new marks.
         reach: super::Reach,
-        /// Entries whose register here already held something newer: (n, its timestamp).
+        /// Entries whose register already held something newer, here or at the sender: (n, its timestamp).
         newer: Vec<(u64, Timestamp)>,
         /// Entries whose register here held something that their writer had not seen, newer or older.
         crossed: Vec<u64>,
@@ -542,4 +561,6 @@ pub struct PartitionState {
     pub is_serving: bool,
     /// Whether it ever served since its disk was empty.
     pub has_served: bool,
+    /// What the other replicas of the region once told.
+    pub remembered: BTreeMap<NodeId, Remembered>,
 }

@@ -296,6 +296,21 @@ mod tests {
         assert!(reach(&mut core, actor(3, 1), 2));
     }
 
+    /// What nobody in its own region had died with it (simulator, seed 2101547).
+    #[test]
+    fn a_fenced_replica_does_not_wait_for_what_a_claimant_elsewhere_has_of_other_regions() {
+        let mut core = core(at(5));
+        let claimed = position(&[(actor(1, 1), 7), (actor(4, 1), 1)]);
+        assert_eq!(hear(&mut core, 4, known(4, 1, claimed), Told::All), fence());
+        for node in [2, 3] {
+            hear(&mut core, node, known(node, 1, at(7)), Told::All);
+        }
+        let replica = core.replicas.get_mut(&PARTITION).unwrap();
+        assert!(!replica.has_caught_up());
+        replica.reach(crate::model::Wall(0), actor(1, 1), Reach::upto(7));
+        assert!(replica.has_caught_up());
+    }
+
     #[test]
     fn more_of_this_life_than_was_stamped_is_not_believed() {
         let mut core = core(at(5));

@@ -139,7 +139,8 @@ pub struct Ack {
     pub from: u64,
     /// How far the sender of this message has applied it: what the stream's window counts by.
     pub applied: u64,
-    /// Entries whose rows at the sender of this message held something newer already: (n, its timestamp).
+    /// Entries whose rows at the sender of this message held something newer already, or at the one that sent the
+    /// piece: (n, its timestamp).
     pub newer: Vec<(u64, Timestamp)>,
     /// Entries whose registers there held what their writer had not seen, newer or older.
     pub crossed: Vec<u64>,

@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of this node's own state.
 
-use crate::model::{Incarnation, Position};
+use crate::model::{Incarnation, Position, Remembered};
 
 use super::message::Known;
 
@@ -46,6 +46,30 @@ impl Other {
         };
         other.hear(known, told);
         other
+    }
+
+    /// A replica that has not spoken in this life of ours, of which this is remembered.
+    pub(super) fn remembered(remembered: &Remembered) -> Self {
+        Self {
+            incarnation: remembered.incarnation,
+            position: Position::default(),
+            snapshot: Position::default(),
+            is_serving: false,
+            has_spoken: false,
+            once: Some(remembered.position.clone()),
+        }
+    }
+
+    /// What is to be remembered of it.
+    pub(super) fn to_remember(&self) -> Remembered {
+        let mut position = self.position.clone();
+        if let Some(once) = &self.once {
+            position.join(once);
+        }
+        Remembered {
+            incarnation: self.incarnation,
+            position,
+        }
     }
 
     /// The next life of a replica, which should have all that it had in this one.

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::{
-    Actor, Incarnation, NodeId, PartitionId, PartitionState, Position, Reach, RegionId, Time, Wall,
+    Actor, Incarnation, NodeId, PartitionId, PartitionState, Position, Reach, RegionId, Remembered,
+    Time, Wall,
 };
 
 use crate::model::planted::{Guard, is_left_out};
@@ -61,6 +62,8 @@ pub(super) struct Replica {
     staged: Position,
     pub(super) trimmed: BTreeMap<Actor, u64>,
     others: BTreeMap<NodeId, Other>,
+    /// What the disk here remembers of the others in this region.
+    remembered: BTreeMap<NodeId, Remembered>,
     /// What must be reached before this replica serves: the first word of every other replica of the region,
     /// and whatever shows that the disk here is an old copy.
     targets: BTreeMap<NodeId, Position>,
@@ -94,12 +97,16 @@ impl Replica {
         region: RegionId,
         regions: &[(RegionId, Vec<NodeId>)],
     ) -> Self {
-        let neighbours = regions
+        let neighbours: Vec<NodeId> = regions
             .iter()
             .filter(|(name, _)| *name == region)
             .flat_map(|(_, nodes)| nodes.iter().copied())
             .filter(|node| *node != me)
             .collect();
+        let remembered: BTreeMap<NodeId, Remembered> = state.remembered;
+        let others = remembered.iter();
+        let others = others.filter(|(node, _)| neighbours.contains(node));
+        let others = others.map(|(node, told)| (*node, Other::remembered(told)));
         Self {
             me,
             partition: state.partition,
@@ -113,7 +120,8 @@ impl Replica {
             staged: state.position.clone(),
             position: state.position,
             trimmed: state.trimmed,
-            others: BTreeMap::new(),
+            others: others.collect(),
+            remembered,
             targets: BTreeMap::new(),
             settled: Position::default(),
             marks: BTreeMap::new(),
@@ -350,6 +358,9 @@ impl Replica {
 
     /// The disk here is behind what this node once held, as this replica's word shows: nothing is served before what
     /// it has is here, and what the neighbours have. Says whether this replica served.
+    ///
+    /// Of a replica elsewhere only what it has of the logs of this region is waited for: beside these it may have what is
+    /// on no quorum of its own region, and never comes if it dies.
     pub(super) fn fence(&mut self, claimant: NodeId) -> bool {
         let has_served = std::mem::take(&mut self.is_serving);
         self.is_about_to_serve = false;
@@ -357,10 +368,45 @@ impl Replica {
         let neighbours: Vec<NodeId> = self.neighbours.iter().filter(spoken).copied().collect();
         for node in neighbours.into_iter().chain([claimant]) {
             if let Some(other) = self.others.get(&node) {
-                self.targets.entry(node).or_default().join(&other.position);
+                let has = if self.neighbours.contains(&node) {
+                    other.position.clone()
+                } else {
+                    self.of_region(&other.position)
+                };
+                self.targets.entry(node).or_default().join(&has);
             }
         }
         has_served
+    }
+
+    /// What a position says of the logs of this region.
+    fn of_region(&self, position: &Position) -> Position {
+        let is_here = |node: &NodeId| *node == self.me || self.neighbours.contains(node);
+        let reaches = position.reaches.iter();
+        let reaches = reaches.filter(|(actor, _)| is_here(&actor.node));
+        let retired = position.retired.iter().filter(|(node, _)| is_here(node));
+        Position {
+            reaches: reaches.map(|(actor, reach)| (*actor, *reach)).collect(),
+            retired: retired.map(|(node, upto)| (*node, *upto)).collect(),
+        }
+    }
+
+    /// What is to be remembered of the others in this region, and is not: where they have more on their disks than the
+    /// disk here says that they had.
+    pub(super) fn to_remember(&mut self) -> Vec<(NodeId, Remembered)> {
+        let mut news = Vec::new();
+        for node in &self.neighbours {
+            let other = self.others.get(node).filter(|other| other.has_spoken);
+            let Some(told) = other.map(Other::to_remember) else {
+                continue;
+            };
+            let known = self.remembered.get(node);
+            if known.is_none_or(|known| lacks(&known.position, &told.position)) {
+                self.remembered.insert(*node, told.clone());
+                news.push((*node, told));
+            }
+        }
+        news
     }
 
     /// A peer remembers what this node once had on its disk. Says whether the replica served, though it lacks some.
@@ -583,6 +629,37 @@ mod tests {
                 assert!(replica.has_caught_up());
             }
         }
+    }
+
+    /// A disk that is an old copy, in a region all of whose nodes were started again (simulator, seed 1100758).
+    #[test]
+    fn what_a_neighbour_told_is_remembered_by_the_disk_and_the_neighbour_reminded() {
+        let mut before = replica(at(9));
+        assert_eq!(before.to_remember(), vec![]);
+        before.on_first_hand(&known(2, 2, at(6)), Told::All);
+        let told = before.to_remember();
+        assert_eq!(told.len(), 1);
+        assert_eq!(before.to_remember(), vec![], "nothing new");
+        let state = PartitionState {
+            partition: before.partition,
+            position: at(9),
+            trimmed: BTreeMap::new(),
+            is_serving: true,
+            has_served: true,
+            remembered: told.into_iter().collect(),
+        };
+        let regions = before.regions().to_vec();
+        let mut now = Replica::new(state, before.me, RegionId(1), &regions);
+        let once = |replica: &Replica| {
+            replica
+                .other(NodeId(2))
+                .and_then(|other| other.once.clone())
+        };
+        now.on_first_hand(&known(2, 3, at(5)), Told::All);
+        assert_eq!(once(&now), Some(at(6)));
+        assert!(!now.other(NodeId(2)).is_some_and(Other::is_serving));
+        now.on_first_hand(&known(2, 3, at(6)), Told::Changes);
+        assert_eq!(once(&now), None);
     }
 
     #[test]

@@ -80,6 +80,7 @@ fn replica_in(position: Position, regions: &[(RegionId, Vec<NodeId>)]) -> Replic
         trimmed: BTreeMap::new(),
         is_serving: true,
         has_served: false,
+        remembered: BTreeMap::new(),
     };
     Replica::new(state, NodeId(1), RegionId(1), regions)
 }

@@ -75,6 +75,12 @@ pub(super) fn round(now: Now, core: &mut Core, outputs: &mut Vec<Output>) {
         changes.push(Change::Sweep {
             partition: *partition,
         });
+        let news = replica.to_remember().into_iter();
+        changes.extend(news.map(|(node, told)| Change::Remember {
+            partition: *partition,
+            node,
+            told,
+        }));
         let over = retire::look(me, replica).into_iter();
         lives.extend(over.map(|(node, upto)| (*partition, node, upto)));
     }

@@ -1,7 +1,7 @@
 //! A piece of an actor's log from a peer.
 
 use crate::hlc::Ahead;
-use crate::model::{Actor, Dot, Effect, LogItem, PartitionId, Wall};
+use crate::model::{Actor, Dot, Effect, LogItem, PartitionId, Row, Timestamp, Wall};
 
 use crate::model::planted::{Guard, is_left_out};
 
@@ -19,6 +19,24 @@ pub(super) struct Piece<'a> {
     pub(super) to: u64,
     pub(super) complete_from: Option<u64>,
     pub(super) items: &'a [LogItem],
+}
+
+/// The timestamp of the register that was sent with an entry, if it is not the one that the entry wrote: the sender
+/// met something newer after it had written. Its writer must learn of it, as if it had been here before, for whoever has that
+/// register already would say nothing.
+fn hidden_by(actor: Actor, item: &LogItem) -> Option<Timestamp> {
+    match &item.row {
+        Row::Register(version) if version.dot != (Dot { actor, n: item.n }) => {
+            Some(version.timestamp)
+        }
+        Row::Register(_)
+        | Row::Siblings(_)
+        | Row::Share(_)
+        | Row::Once(_)
+        | Row::Clear(_)
+        | Row::Expiry(_)
+        | Row::Conflict(_) => None,
+    }
 }
 
 impl<E: Engine> Door<E> {
@@ -66,7 +84,8 @@ impl<E: Engine> Door<E> {
             } else {
                 self.apply(wall, partition, actor, item)?
             };
-            newer.extend(met.newer.map(|timestamp| (item.n, timestamp)));
+            let is_hidden = met.newer.or_else(|| hidden_by(actor, item));
+            newer.extend(is_hidden.map(|timestamp| (item.n, timestamp)));
             crossed.extend(met.is_crossed.then_some(item.n));
             lost.extend(met.lost);
         }

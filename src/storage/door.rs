@@ -11,7 +11,7 @@ use crate::model::{
 
 use super::engine::{Batch, Engine, Snapshot, Space};
 use super::form::{self, MarksForm};
-use super::load::{load_life, load_partition, next_life};
+use super::load::{load_life, load_partition, load_remembered, next_life};
 use super::partition::Partition;
 use super::published::{Published, Shared};
 use super::{Error, Reader, Tail, keys, ring};
@@ -100,8 +100,11 @@ impl<E: Engine> Door<E> {
         };
         let batch_sequence = ring::load(&snapshot, tail)? + 1;
         let mut published = BTreeMap::new();
+        let mut states = Vec::new();
         for partition in &options.partitions {
             let known = load_partition(&snapshot, *partition, options.partition_count)?;
+            let remembered = load_remembered(&snapshot, *partition)?;
+            states.push(known.partition.state(*partition, remembered));
             published.insert(*partition, known);
         }
 
@@ -124,11 +127,7 @@ impl<E: Engine> Door<E> {
             actor,
             was_clean,
             is_new: known.is_none(),
-            partitions: options
-                .partitions
-                .iter()
-                .filter_map(|id| Some(published.get(id)?.partition.state(*id)))
-                .collect(),
+            partitions: states,
         };
         let partitions = published
             .iter()

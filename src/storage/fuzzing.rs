@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::model::Timestamp;
+use crate::model::{Remembered, Timestamp};
 
 use super::form::{
     LifeForm, MarksForm, NameForm, PartitionForm, SweepForm, open, open_row, seal, seal_row, sealed,
@@ -20,7 +20,7 @@ pub fn records(bytes: &[u8]) {
     let Some((kind, contents)) = bytes.split_first() else {
         return;
     };
-    match kind % 9 {
+    match kind % 10 {
         0 => row(contents),
         1 => again::<NameForm>(Space::Log, contents),
         2 => again::<MarksForm>(Space::Meta, contents),
@@ -29,6 +29,7 @@ pub fn records(bytes: &[u8]) {
         5 => again::<LifeForm>(Space::Meta, contents),
         6 => again::<Timestamp>(Space::Meta, contents),
         7 => again::<SweepForm>(Space::Meta, contents),
+        8 => again::<Remembered>(Space::Meta, contents),
         _ => again::<u64>(Space::Meta, contents),
     }
 }
@@ -103,7 +104,8 @@ mod attacks {
             "life" => 5,
             "clock" => 6,
             "sweep" => 7,
-            "batch" | "expiry" | "repeated" => 8,
+            "remembered" => 8,
+            "batch" | "expiry" | "repeated" => 9,
             _ => 0,
         };
         let seed =

@@ -30,6 +30,7 @@ const EXPIRY: u8 = b'X';
 const REPEATED: u8 = b'R';
 const OPERATION: u8 = b'O';
 const SWEEP: u8 = b'S';
+const REMEMBERED: u8 = b'W';
 
 /// A range of stored keys: from the first (inclusive) to the end (exclusive; nothing means to the last).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -428,6 +429,27 @@ pub(super) fn leaf(partition: PartitionId, leaf: u16) -> Vec<u8> {
     push_partition(&mut out, partition);
     out.extend_from_slice(&leaf.to_be_bytes());
     out
+}
+
+/// The stored name of what another replica once told of a partition.
+pub(super) fn remembered(partition: PartitionId, node: NodeId) -> Vec<u8> {
+    let mut out = vec![REMEMBERED];
+    push_partition(&mut out, partition);
+    out.extend_from_slice(&node.0.to_be_bytes());
+    out
+}
+
+/// What all other replicas once told of a partition.
+pub(super) fn remembered_span(partition: PartitionId) -> Span {
+    let mut out = vec![REMEMBERED];
+    push_partition(&mut out, partition);
+    Span::prefix(out)
+}
+
+/// The node at the end of such a name.
+pub(super) fn parse_remembered(bytes: &[u8]) -> Option<NodeId> {
+    let (_, node) = bytes.split_last_chunk::<4>()?;
+    Some(NodeId(u32::from_be_bytes(*node)))
 }
 
 /// The sums of all leaves of a partition.

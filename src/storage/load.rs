@@ -1,9 +1,10 @@
 //! What is read when a store is opened, and how it is believed.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use crate::digest::Tree;
-use crate::model::{PartitionId, Row, RowKey};
+use crate::model::{NodeId, PartitionId, Remembered, Row, RowKey};
 
 use super::door::OpenOptions;
 use super::engine::{Snapshot, Space};
@@ -112,6 +113,23 @@ pub(super) fn load_partition<S: Snapshot>(
         partition: known,
         tree: load_tree(snapshot, partition)?,
     })
+}
+
+/// What the other replicas of a partition once told.
+pub(super) fn load_remembered<S: Snapshot>(
+    snapshot: &S,
+    partition: PartitionId,
+) -> Result<BTreeMap<NodeId, Remembered>, Error> {
+    let mut remembered = BTreeMap::new();
+    let span = keys::remembered_span(partition);
+    for_each(snapshot, Space::Meta, &span, |key, value| {
+        let node = keys::parse_remembered(key).ok_or(Error::Corrupt {
+            what: "the name of a record is too short",
+        })?;
+        remembered.insert(node, form::open(Space::Meta, key, value)?);
+        Ok(())
+    })?;
+    Ok(remembered)
 }
 
 /// The digest of a partition, out of its stored leaves.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Actor, Context, Dot, Incarnation, NodeId, PartitionId, PartitionState, Position, Reach, Wall,
+    Actor, Context, Dot, Incarnation, NodeId, PartitionId, PartitionState, Position, Reach,
+    Remembered, Wall,
 };
 
 use super::form::{MarksForm, PartitionForm};
@@ -107,7 +108,11 @@ impl Partition {
         }
     }
 
-    pub(super) fn state(&self, partition: PartitionId) -> PartitionState {
+    pub(super) fn state(
+        &self,
+        partition: PartitionId,
+        remembered: BTreeMap<NodeId, Remembered>,
+    ) -> PartitionState {
         let trimmed = self.logs.iter().filter(|(_, marks)| marks.trimmed > 0);
         PartitionState {
             partition,
@@ -117,6 +122,7 @@ impl Partition {
                 .collect(),
             is_serving: self.is_serving,
             has_served: self.has_served,
+            remembered,
         }
     }
 }

@@ -1,9 +1,12 @@
 //! What changes do, one by one: refusals first, then rows, log entries, marks, graves and digest together. Here is
 //! who does what, and what names a row that may be.
 
-use crate::model::{Change, Dot, Effect, Part, PartitionId, Row, RowKey, Token, Wall};
+use crate::model::{
+    Change, Dot, Effect, NodeId, Part, PartitionId, Remembered, Row, RowKey, Token, Wall,
+};
 
 use super::engine::{Engine, Space};
+use super::form;
 use super::keys::{self, KEY_BYTES_MAX};
 use super::raise::Serving;
 use super::{Door, Error};
@@ -60,6 +63,11 @@ impl<E: Engine> Door<E> {
             Change::Sweep { partition } => self.continue_sweeps(*partition),
             Change::Serve { partition } => Ok(self.set_serving(*partition, Serving::Yes)),
             Change::Fence { partition } => Ok(self.set_serving(*partition, Serving::No)),
+            Change::Remember {
+                partition,
+                node,
+                told,
+            } => self.remember(*partition, *node, told),
         }
     }
 
@@ -80,6 +88,21 @@ impl<E: Engine> Door<E> {
         if let Some(old) = old.filter(|old| old.row.summary().state == expected) {
             self.remove(partition, key, &old)?;
         }
+        Ok(Effect::Done)
+    }
+
+    fn remember(
+        &mut self,
+        partition: PartitionId,
+        node: NodeId,
+        told: &Remembered,
+    ) -> Result<Effect, Error> {
+        if !self.partitions.contains_key(&partition) {
+            return Ok(Effect::Refused { reason: NOT_HERE });
+        }
+        let stored = keys::remembered(partition, node);
+        let value = form::seal(Space::Meta, &stored, told)?;
+        self.staged.put(Space::Meta, stored, value);
         Ok(Effect::Done)
     }
 

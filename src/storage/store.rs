@@ -261,6 +261,7 @@ fn change_bytes(change: &Change) -> usize {
         | Change::Expire { .. }
         | Change::Sweep { .. }
         | Change::Fence { .. }
+        | Change::Remember { .. }
         | Change::Serve { .. } => 0,
     };
     bytes + 64

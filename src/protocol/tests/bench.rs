@@ -113,6 +113,7 @@ impl Bench {
             trimmed: BTreeMap::new(),
             is_serving: true,
             has_served: true,
+            remembered: BTreeMap::new(),
         };
         let opened = placement.partitions_of(me).iter().map(state).collect();
         let config = Config {

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 use crate::model::{
     Actor, Clear, Conflict, Context, Dot, Expiry, Incarnation, KeyspaceId, NodeId, Once,
-    PartitionId, Row, RowKey, Share, Siblings, Tally, Timestamp, Version, Wall,
+    PartitionId, Position, Reach, Remembered, Row, RowKey, Share, Siblings, Tally, Timestamp,
+    Version, Wall,
 };
 use crate::storage::form::{
     self, LifeForm, MarksForm, NameForm, PartitionForm, StoredRow, SweepForm, open_row, seal,
@@ -141,6 +142,16 @@ fn records() -> Vec<(&'static str, Vec<u8>, Bytes)> {
     };
     let value = seal(Space::Meta, &sweep, &form).unwrap();
     records.push(("sweep", sweep, value));
+    let remembered = keys::remembered(partition(), NodeId(9));
+    let told = Remembered {
+        incarnation: Incarnation(8),
+        position: Position {
+            reaches: std::collections::BTreeMap::from([(actor(), Reach::upto(300))]),
+            retired: std::collections::BTreeMap::from([(NodeId(9), Incarnation(7))]),
+        },
+    };
+    let value = seal(Space::Meta, &remembered, &told).unwrap();
+    records.push(("remembered", remembered, value));
     let expiry = keys::expiry(partition(), Wall(1_700_000_000_000_001), &key());
     let value = seal(Space::Meta, &expiry, &()).unwrap();
     records.push(("expiry", expiry, value));

@@ -217,6 +217,25 @@ fn a_repeated_piece_changes_nothing_and_tells_again_what_is_newer_here() {
     check_store(&b);
 }
 
+/// A read's repair brought the coordinator a finished write that is newer than its own, before any other replica had that:
+/// nobody will hold anything that is newer than what the entry stands for now (simulator, seed 2102389).
+#[test]
+fn a_piece_tells_of_what_hid_an_entry_at_its_sender() {
+    let (mut a, mut b, mut c) = (fresh(1), fresh(2), fresh(3));
+    let name = names(first()).next().unwrap();
+    apply(&mut a, put(&name, "a"));
+    let newer = written(apply(&mut b, put(&name, "b")));
+    for door in [&mut a, &mut c] {
+        let (key, row) = (newer.key.clone(), newer.row.clone());
+        apply(door, Change::Repair { key, row });
+    }
+    let change = piece(&a, &c, first(), a.actor).unwrap();
+    let Effect::Appended { newer: told, .. } = apply(&mut c, change) else {
+        panic!("not appended");
+    };
+    assert_eq!(told, [(1, newer.row.summary().timestamp)]);
+}
+
 #[test]
 fn entries_out_of_order_or_of_another_partition_are_refused() {
     let (a, mut b) = (filled(1, 3), fresh(2));
