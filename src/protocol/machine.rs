@@ -282,7 +282,7 @@ impl Machine {
             Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, &heartbeat, outputs),
             Message::Wants(wants) => {
                 for want in wants {
-                    self.sender.on_want(&self.core, from, want);
+                    self.sender.on_want(now, &self.core, from, want);
                 }
             }
             // As if they were lost: they are sent again when there is room.
@@ -503,7 +503,7 @@ impl Machine {
         for partition in touched {
             self.writes.settle_all(&mut self.core, partition, outputs);
         }
-        self.sender.on_all_wants(&self.core, from, &beat.wants);
+        self.sender.on_all_wants(now, &self.core, from, &beat.wants);
         self.receiver
             .on_marks(now, &mut self.core, from, &beat.marks, outputs);
         if heard.is_newly_up {

@@ -20,8 +20,8 @@ use super::step::{Now, Output, Report};
 
 /// A log on which nothing moves for so long, while somebody is known to be ahead, is taken from elsewhere.
 const STALL: Duration = Duration::from_secs(2);
-/// At least so long between two times that a sender is asked to go back.
-const REWIND_EVERY: Duration = Duration::from_millis(150);
+/// At least so long between two times that a sender is asked to go back, or does.
+pub(super) const REWIND_EVERY: Duration = Duration::from_millis(150);
 /// A peer whose clock is ahead is asked again after so long.
 const AHEAD_PAUSE: Duration = Duration::from_secs(1);
 

@@ -11,6 +11,7 @@ use crate::model::planted::{Guard, is_left_out};
 
 use super::core::{Core, Counter, Purpose, send};
 use super::message::{Ack, Append, Lane, Mark, Message, Want};
+use super::receiver::REWIND_EVERY;
 use super::recent::{Piece, Recent};
 use super::step::{Now, Output};
 
@@ -61,6 +62,8 @@ struct Stream {
     /// Where pieces in flight lead, and their bytes.
     in_flight: VecDeque<(u64, usize)>,
     in_flight_bytes: usize,
+    /// Does not go back again before this: questions that were held up on their way may come all at once.
+    rewind_after: Time,
     last_sent: Time,
     /// The page of log that is being read for it.
     reading: Option<Reading>,
@@ -176,7 +179,7 @@ impl Sender {
     }
 
     /// All that a peer wants: streams it does not want any more end.
-    pub(super) fn on_all_wants(&mut self, core: &Core, peer: NodeId, wants: &[Want]) {
+    pub(super) fn on_all_wants(&mut self, now: Now, core: &Core, peer: NodeId, wants: &[Want]) {
         let wanted: BTreeSet<(PartitionId, Actor)> = wants
             .iter()
             .map(|want| (want.partition, want.actor))
@@ -190,12 +193,12 @@ impl Sender {
             is_kept
         });
         for want in wants {
-            self.on_want(core, peer, *want);
+            self.on_want(now, core, peer, *want);
         }
     }
 
     /// A peer wants a log from its position on.
-    pub(super) fn on_want(&mut self, core: &Core, peer: NodeId, want: Want) {
+    pub(super) fn on_want(&mut self, now: Now, core: &Core, peer: NodeId, want: Want) {
         let is_held = core.replicas.get(&want.partition).is_some_and(|replica| {
             // Who still wants a log that is retired here finds out by our heartbeats.
             replica.is_replica(peer) && !replica.position.has_retired(want.actor)
@@ -218,12 +221,15 @@ impl Sender {
             is_completed: true,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
+            rewind_after: Time::default(),
             last_sent: Time::default(),
             reading: None,
             is_catching_up: false,
         });
         let total = self.in_flight.entry(peer).or_default();
-        if want.rewind {
+        let goes_back = want.rewind && now.time >= stream.rewind_after;
+        if goes_back {
+            stream.rewind_after = now.time.after(REWIND_EVERY);
             *total = total.saturating_sub(stream.in_flight_bytes);
             stream.in_flight.clear();
             stream.in_flight_bytes = 0;
@@ -250,7 +256,7 @@ impl Sender {
             .replicas
             .get(&want.partition)
             .is_some_and(|replica| stream.sent < replica.staged(want.actor));
-        if is_new || want.rewind || has_more || !stream.is_completed {
+        if is_new || goes_back || has_more || !stream.is_completed {
             self.dirty.insert(id);
         }
     }

@@ -401,3 +401,35 @@ fn what_was_relayed_with_a_hole_is_vouched_for_only_with_what_fills_it() {
     bench.pass(10 * super::bench::MILLISECOND);
     assert_eq!(whole(&appends(&mut bench)), [(5, Some(0))]);
 }
+
+/// A link that was jammed lets everything go at once (simulator, seed 2101265).
+#[test]
+fn a_sender_goes_back_once_however_often_it_was_asked_meanwhile() {
+    let mut bench = Bench::new(0);
+    let (me, near) = (bench.me, bench.line("a")[1]);
+    let partition = bench.partition("lww");
+    let op = WriteOp::Put(Bytes::from_static(b"v"));
+    bench.ask_for(Operation::Write(Box::new(Write::new(key("lww"), op))));
+    let (ticket, _) = bench.change().unwrap();
+    let items = vec![LogItem {
+        n: 1,
+        key: key("lww"),
+        row: register(me, 1, b"v"),
+    }];
+    bench.stage(ticket, Effect::Written { partition, items });
+    bench.sync(ticket);
+    let mut ask = |pause| {
+        let want = Want {
+            partition,
+            actor: actor(me),
+            applied: 0,
+            complete: 0,
+            rewind: true,
+        };
+        bench.hear(near, Message::Wants(vec![want]));
+        bench.pass(pause);
+        appends(&mut bench).len()
+    };
+    let second = 1_000 * super::bench::MILLISECOND;
+    assert_eq!([ask(1), ask(1), ask(second), ask(1)], [1, 0, 0, 1]);
+}
