@@ -201,7 +201,8 @@ pub enum Change {
         /// What has expired before this is due; behind the clock, so that no clock is ahead of it.
         now: Wall,
     },
-    /// Take away rows that a clear covers, some at a time.
+    /// Take away rows that a clear covers, entries of logs that are retired, and tombstones that a floor covers, some at a
+    /// time.
     Sweep {
         /// The partition.
         partition: PartitionId,
@@ -303,7 +304,7 @@ pub enum Effect {
         /// Up to this number nothing is left.
         to: u64,
     },
-    /// A piece of what clears cover was taken away.
+    /// A piece of what may go was taken away.
     Swept {
         /// The partition.
         partition: PartitionId,

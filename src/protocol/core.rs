@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::model::{
-    Actor, Change, Incarnation, Limits, NodeId, PartitionId, Position, Query, RegionId, RowKey,
-    Ticket, Wall,
+    Actor, Change, Duration, Incarnation, Limits, NodeId, PartitionId, Position, Query, RegionId,
+    RowKey, Ticket, Wall,
 };
 use crate::placement::Placement;
 
@@ -18,6 +18,9 @@ use super::replica::Replica;
 use super::sender::StreamId;
 use super::step::{Config, Now, Output, Report, RequestId, Room};
 use super::timers::Timers;
+
+/// At least so long between two times that a sender is asked to go back to a number of a log, or does.
+pub(super) const REWIND_EVERY: Duration = Duration::from_millis(150);
 
 /// Who asked for an operation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -298,7 +298,7 @@ mod tests {
 
     /// What nobody in its own region had died with it (simulator, seed 2101547).
     #[test]
-    fn a_fenced_replica_does_not_wait_for_what_a_claimant_elsewhere_has_of_other_regions() {
+    fn a_fenced_replica_does_not_wait_for_what_a_claimant_elsewhere_has_of_its_own_region() {
         let mut core = core(at(5));
         let claimed = position(&[(actor(1, 1), 7), (actor(4, 1), 1)]);
         assert_eq!(hear(&mut core, 4, known(4, 1, claimed), Told::All), fence());

@@ -11,7 +11,7 @@ use crate::model::{Actor, Change, Duration, Effect, NodeId, PartitionId, Reach, 
 
 use crate::model::planted::{Guard, is_left_out};
 
-use super::core::{Arrival, Core, Counter, Purpose, report, send};
+use super::core::{Arrival, Core, Counter, Purpose, REWIND_EVERY, report, send};
 use super::message::{Ack, Append, Lane, Mark, Message, Want};
 use super::recent::Piece;
 use super::replica::Replica;
@@ -20,8 +20,6 @@ use super::step::{Now, Output, Report};
 
 /// A log on which nothing moves for so long, while somebody is known to be ahead, is taken from elsewhere.
 const STALL: Duration = Duration::from_secs(2);
-/// At least so long between two times that a sender is asked to go back, or does.
-pub(super) const REWIND_EVERY: Duration = Duration::from_millis(150);
 /// A peer whose clock is ahead is asked again after so long.
 const AHEAD_PAUSE: Duration = Duration::from_secs(1);
 

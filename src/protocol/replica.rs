@@ -359,8 +359,8 @@ impl Replica {
     /// The disk here is behind what this node once held, as this replica's word shows: nothing is served before what
     /// it has is here, and what the neighbours have. Says whether this replica served.
     ///
-    /// Of a replica elsewhere only what it has of the logs of this region is waited for: beside these it may have what is
-    /// on no quorum of its own region, and never comes if it dies.
+    /// Of a replica elsewhere what it has of its own region's logs is not waited for: that may be on no quorum there, and
+    /// never comes if it dies.
     pub(super) fn fence(&mut self, claimant: NodeId) -> bool {
         let has_served = std::mem::take(&mut self.is_serving);
         self.is_about_to_serve = false;
@@ -371,7 +371,7 @@ impl Replica {
                 let has = if self.neighbours.contains(&node) {
                     other.position.clone()
                 } else {
-                    self.of_region(&other.position)
+                    self.without_region_of(node, &other.position)
                 };
                 self.targets.entry(node).or_default().join(&has);
             }
@@ -379,12 +379,14 @@ impl Replica {
         has_served
     }
 
-    /// What a position says of the logs of this region.
-    fn of_region(&self, position: &Position) -> Position {
-        let is_here = |node: &NodeId| *node == self.me || self.neighbours.contains(node);
+    /// What a position says of the logs of other regions than that of a replica.
+    fn without_region_of(&self, replica: NodeId, position: &Position) -> Position {
+        let mut regions = self.regions.iter().map(|(_, nodes)| nodes);
+        let region = regions.find(|nodes| nodes.contains(&replica));
+        let is_kept = |node: &NodeId| region.is_none_or(|nodes| !nodes.contains(node));
         let reaches = position.reaches.iter();
-        let reaches = reaches.filter(|(actor, _)| is_here(&actor.node));
-        let retired = position.retired.iter().filter(|(node, _)| is_here(node));
+        let reaches = reaches.filter(|(actor, _)| is_kept(&actor.node));
+        let retired = position.retired.iter().filter(|(node, _)| is_kept(node));
         Position {
             reaches: reaches.map(|(actor, reach)| (*actor, *reach)).collect(),
             retired: retired.map(|(node, upto)| (*node, *upto)).collect(),
@@ -393,7 +395,7 @@ impl Replica {
 
     /// What is to be remembered of the others in this region, and is not: where they have more on their disks than the
     /// disk here says that they had.
-    pub(super) fn to_remember(&mut self) -> Vec<(NodeId, Remembered)> {
+    pub(super) fn remember_others(&mut self) -> Vec<(NodeId, Remembered)> {
         let mut news = Vec::new();
         for node in &self.neighbours {
             let other = self.others.get(node).filter(|other| other.has_spoken);
@@ -635,11 +637,11 @@ mod tests {
     #[test]
     fn what_a_neighbour_told_is_remembered_by_the_disk_and_the_neighbour_reminded() {
         let mut before = replica(at(9));
-        assert_eq!(before.to_remember(), vec![]);
+        assert_eq!(before.remember_others(), vec![]);
         before.on_first_hand(&known(2, 2, at(6)), Told::All);
-        let told = before.to_remember();
+        let told = before.remember_others();
         assert_eq!(told.len(), 1);
-        assert_eq!(before.to_remember(), vec![], "nothing new");
+        assert_eq!(before.remember_others(), vec![], "nothing new");
         let state = PartitionState {
             partition: before.partition,
             position: at(9),

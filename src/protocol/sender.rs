@@ -4,14 +4,14 @@
 //! A stream holds no data. What is not acknowledged is on disk, and a receiver that is away costs nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use crate::model::{Actor, Answer, Duration, LogQuery, NodeId, PartitionId, Query, Time};
 
 use crate::model::planted::{Guard, is_left_out};
 
-use super::core::{Core, Counter, Purpose, send};
+use super::core::{Core, Counter, Purpose, REWIND_EVERY, send};
 use super::message::{Ack, Append, Lane, Mark, Message, Want};
-use super::receiver::REWIND_EVERY;
 use super::recent::{Piece, Recent};
 use super::step::{Now, Output};
 
@@ -21,6 +21,16 @@ const LINGER: Duration = Duration::from_millis(2);
 const LINGER_CHANGES: u64 = 16;
 /// Pieces in flight on one stream; beyond it the window is full whatever their bytes.
 const PIECES_MAX: usize = 1024;
+
+/// The streams of one log.
+fn of_log(partition: PartitionId, actor: Actor) -> RangeInclusive<StreamId> {
+    let to = |peer| StreamId {
+        partition,
+        actor,
+        peer: NodeId(peer),
+    };
+    to(0)..=to(u32::MAX)
+}
 
 /// One receiver of one log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -62,7 +72,8 @@ struct Stream {
     /// Where pieces in flight lead, and their bytes.
     in_flight: VecDeque<(u64, usize)>,
     in_flight_bytes: usize,
-    /// Does not go back again before this: questions that were held up on their way may come all at once.
+    /// Does not go back to the same number again before this: questions that were held up on their way may come all at
+    /// once.
     rewind_after: Time,
     last_sent: Time,
     /// The page of log that is being read for it.
@@ -104,39 +115,29 @@ impl Sender {
 
     /// The streams of one log have, perhaps, more to send.
     pub(super) fn touch(&mut self, partition: PartitionId, actor: Actor) {
-        let first = StreamId {
-            partition,
-            actor,
-            peer: NodeId(0),
-        };
-        let last = StreamId {
-            partition,
-            actor,
-            peer: NodeId(u32::MAX),
-        };
-        self.dirty
-            .extend(self.streams.range(first..=last).map(|(id, _)| *id));
+        let of_log = self.streams.range(of_log(partition, actor));
+        self.dirty.extend(of_log.map(|(id, _)| *id));
     }
 
     /// A log is passed over anew here, or its rows came without it: what its streams sent while it was not complete
     /// may lack rows that have moved on in the one pass and not in the other.
     pub(super) fn tear(&mut self, partition: PartitionId, actor: Actor) {
-        let of_log = (self.streams.iter_mut())
-            .filter(|(id, _)| (id.partition, id.actor) == (partition, actor));
-        for (id, stream) in of_log.filter(|(_, stream)| stream.whole < stream.sent) {
-            stream.is_torn = true;
-            stream.reading = None;
-            self.dirty.insert(*id);
+        for (id, stream) in self.streams.range_mut(of_log(partition, actor)) {
+            if stream.whole < stream.sent {
+                stream.is_torn = true;
+                stream.reading = None;
+                self.dirty.insert(*id);
+            }
         }
     }
 
     /// A log is complete here up to a number, and was not before: what its streams sent meanwhile may have passed over rows
     /// that stand anywhere up to there, so only a receiver that has got so far is complete.
     pub(super) fn hold_until(&mut self, partition: PartitionId, actor: Actor, complete: u64) {
-        let of_log = (self.streams.iter_mut())
-            .filter(|(id, _)| (id.partition, id.actor) == (partition, actor));
-        for (_, stream) in of_log.filter(|(_, stream)| stream.whole < stream.sent) {
-            stream.gaps_until = stream.gaps_until.max(complete);
+        for (_, stream) in self.streams.range_mut(of_log(partition, actor)) {
+            if stream.whole < stream.sent {
+                stream.gaps_until = stream.gaps_until.max(complete);
+            }
         }
     }
 
@@ -227,7 +228,8 @@ impl Sender {
             is_catching_up: false,
         });
         let total = self.in_flight.entry(peer).or_default();
-        let goes_back = want.rewind && now.time >= stream.rewind_after;
+        let is_repeated = now.time < stream.rewind_after && want.complete == stream.start;
+        let goes_back = want.rewind && !is_repeated;
         if goes_back {
             stream.rewind_after = now.time.after(REWIND_EVERY);
             *total = total.saturating_sub(stream.in_flight_bytes);

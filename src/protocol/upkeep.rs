@@ -75,7 +75,7 @@ pub(super) fn round(now: Now, core: &mut Core, outputs: &mut Vec<Output>) {
         changes.push(Change::Sweep {
             partition: *partition,
         });
-        let news = replica.to_remember().into_iter();
+        let news = replica.remember_others().into_iter();
         changes.extend(news.map(|(node, told)| Change::Remember {
             partition: *partition,
             node,

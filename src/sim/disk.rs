@@ -330,9 +330,10 @@ impl Disk {
         self.disk.crash(0);
     }
 
-    /// The disk is replaced by an empty one. Only while the door is closed.
+    /// The disk is replaced by an empty one, on which only the last life is noted. Only while the door is closed.
     pub(crate) fn wipe(&mut self) {
-        self.disk = new_disk(self.bug);
+        self.disk = self.disk.emptied();
+        self.disk.set_lazy(self.bug == Some(Bug::AckBeforeSync));
     }
 
     /// A copy of what is on the disk now.

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 
-use crate::model::{Collection, Context, Effect, Part, PartitionId, Row, RowKey};
+use crate::model::{Collection, Context, Effect, Part, PartitionId, Row, RowKey, Wall};
 
 use super::engine::{Engine, Snapshot, Space};
 use super::form::{self, SweepForm};
@@ -45,15 +45,22 @@ impl<E: Engine> Door<E> {
         Ok(())
     }
 
-    /// Goes on with what is noted. Nothing is staged if nothing is.
-    pub(super) fn continue_sweeps(&mut self, partition: PartitionId) -> Result<Effect, Error> {
+    /// Goes on with what is noted, and with a collection. Nothing is staged if there is nothing to do.
+    pub(super) fn continue_sweeps(
+        &mut self,
+        wall: Wall,
+        partition: PartitionId,
+    ) -> Result<Effect, Error> {
         if !self.partitions.contains_key(&partition) {
             return Ok(Effect::Refused { reason: NOT_HERE });
         }
         let span = keys::sweep_span(partition);
         let sweeps = self.list(Space::Meta, &span, SWEEPS_MAX)?;
-        let mut left = self.sweep_rows;
+        let mut left = self.sweep_retired(partition, self.sweep_rows)?;
         for (stored, value) in sweeps {
+            if left == 0 {
+                break;
+            }
             let noted: SweepForm = form::open(Space::Meta, &stored, &value)?;
             let clear = keys::parse_sweep(&stored).ok_or(Error::Corrupt {
                 what: "the name of a record is damaged",
@@ -65,11 +72,13 @@ impl<E: Engine> Door<E> {
                 }
                 Some(_) | None => self.staged.remove(Space::Meta, stored),
             }
-            if left == 0 {
-                break;
-            }
         }
-        let has_more = !self.list(Space::Meta, &span, 1)?.is_empty();
+        self.continue_collecting(wall, partition, left)?;
+        let known = self.partitions.get(&partition);
+        let is_unswept = known.is_some_and(|known| !known.unswept.is_empty());
+        let has_more = is_unswept
+            || self.is_collecting(partition)
+            || !self.list(Space::Meta, &span, 1)?.is_empty();
         Ok(Effect::Swept {
             partition,
             has_more,

@@ -8,10 +8,14 @@ use crate::model::{
 
 use super::engine::{Engine, Space};
 use super::form::{self, NameForm};
-use super::keys;
+use super::keys::{self, Span};
+use super::partition::Collecting;
 use super::stage::NOT_HERE;
 use super::sweep::SWEPT_MAX;
 use super::{Door, Error};
+
+/// Graves that one collection looks at, for each row that one sweep does: they are short.
+const GRAVES: usize = 10;
 
 impl<E: Engine> Door<E> {
     /// Removes tombstones that every replica has. The floor is clamped to what is complete here: nobody
@@ -44,24 +48,80 @@ impl<E: Engine> Door<E> {
             retired: before,
         };
         known.collected.join(&upto);
+        let before = known.collecting.take();
+        let collecting = Collecting {
+            floor: upto,
+            again: before.is_some(),
+            after: before.map_or_else(Vec::new, |before| before.after),
+        };
+        self.collect_on(wall, partition, collecting, self.sweep_rows)?;
+        Ok(Effect::Swept {
+            partition,
+            has_more: self.is_collecting(partition),
+        })
+    }
 
-        let numbered = upto.seen.iter();
+    /// Goes on with a collection that did not come to its end, if there is one.
+    pub(super) fn continue_collecting(
+        &mut self,
+        wall: Wall,
+        partition: PartitionId,
+        rows_max: usize,
+    ) -> Result<(), Error> {
+        let known = self.partitions.get_mut(&partition);
+        match known.and_then(|known| known.collecting.take()) {
+            Some(collecting) => self.collect_on(wall, partition, collecting, rows_max),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn is_collecting(&self, partition: PartitionId) -> bool {
+        let known = self.partitions.get(&partition);
+        known.is_some_and(|known| known.collecting.is_some())
+    }
+
+    /// Looks at some graves, each once until the end: those that may not go yet must not hide those behind them.
+    fn collect_on(
+        &mut self,
+        wall: Wall,
+        partition: PartitionId,
+        collecting: Collecting,
+        rows_max: usize,
+    ) -> Result<(), Error> {
+        let Collecting {
+            floor,
+            mut after,
+            again,
+        } = collecting;
+        let numbered = floor.seen.iter();
         let numbered = numbered.map(|(actor, n)| keys::grave_span(partition, *actor, 0, *n));
-        let retired = upto.retired.iter();
+        let retired = floor.retired.iter();
         let retired =
             retired.map(|(node, upto)| keys::retired_graves_span(partition, *node, *upto));
-        let mut left = SWEPT_MAX;
-        for span in numbered.chain(retired) {
-            let graves = self.list(Space::Meta, &span, left)?;
+        let mut spans: Vec<Span> = numbered.chain(retired).collect();
+        spans.sort_unstable_by(|a, b| a.from.cmp(&b.from));
+        let mut left = rows_max.saturating_mul(GRAVES);
+        for span in spans {
+            let graves = self.list(Space::Meta, &span.after(after.clone()), left)?;
             left = left.saturating_sub(graves.len());
             for (stored, value) in graves {
-                self.open_grave(wall, partition, &upto, stored, &value)?;
-            }
-            if left == 0 {
-                break;
+                after.clone_from(&stored);
+                self.open_grave(wall, partition, &floor, stored, &value)?;
             }
         }
-        Ok(Effect::Done)
+        let rest = if left == 0 {
+            Some((after, again))
+        } else {
+            again.then(|| (Vec::new(), false))
+        };
+        if let Some(known) = self.partitions.get_mut(&partition) {
+            known.collecting = rest.map(|(after, again)| Collecting {
+                floor,
+                after,
+                again,
+            });
+        }
+        Ok(())
     }
 
     fn open_grave(

@@ -15,8 +15,8 @@ use super::keys;
 use super::write::{Own, Plan, Stop};
 use super::{Door, Error};
 
-/// Shares that one write may reset.
-const RESETS_MAX: usize = 65_536;
+/// Rows that one write may change: shares of counters are many where nodes were started often.
+const ROWS_MAX: usize = 65_536;
 
 impl<E: Engine> Door<E> {
     pub(super) fn plan_add(
@@ -120,8 +120,9 @@ impl<E: Engine> Door<E> {
 
     /// Plans to reset every share whose subkey begins so, as far as it is known here.
     pub(super) fn plan_resets(&mut self, plan: &mut Plan<'_>, prefix: &[u8]) -> Result<(), Stop> {
-        let shares = self.parts(&plan.write.key, prefix, RESETS_MAX + 1)?;
-        if shares.len() > RESETS_MAX {
+        let left = ROWS_MAX.saturating_sub(plan.rows.len());
+        let shares = self.parts(&plan.write.key, prefix, left + 1)?;
+        if shares.len() > left {
             return Err(Denial::Parts.into());
         }
         for key in shares {

@@ -216,6 +216,11 @@ impl<E: Engine> Door<E> {
         self.commit_batch(batch)
     }
 
+    /// Rows, log entries and notes that are staged.
+    pub(super) fn staged_records(&self) -> usize {
+        self.staged.len()
+    }
+
     /// Batches that were committed.
     #[cfg(test)]
     pub(super) fn batch_sequence(&self) -> u64 {

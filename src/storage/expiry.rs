@@ -5,7 +5,7 @@ use crate::model::{Effect, Expiry, PartitionId, Row, RowKey, Timestamp, Wall};
 
 use super::engine::{Engine, Space};
 use super::form;
-use super::keys;
+use super::keys::{self, Span};
 use super::stage::NOT_HERE;
 use super::write::Own;
 use super::{Door, Error};
@@ -32,7 +32,7 @@ impl<E: Engine> Door<E> {
             return Ok(Effect::Refused { reason: NOT_HERE });
         }
         let now = now.min(wall);
-        let due = self.due(partition, now, EXPIRED_MAX)?;
+        let due = self.due(&keys::expiry_span(partition, now))?;
         let Some((_, last, _)) = due.last() else {
             return Ok(Effect::Done);
         };
@@ -57,11 +57,14 @@ impl<E: Engine> Door<E> {
             Some(known) if known.cut < upto => known.cut = upto,
             Some(_) | None => return Ok(()),
         }
+        let mut span = keys::expiry_span(partition, upto);
         loop {
-            let due = self.due(partition, upto, EXPIRED_MAX)?;
-            if due.is_empty() {
+            let due = self.due(&span)?;
+            let Some((last, _, _)) = due.last() else {
                 return Ok(());
-            }
+            };
+            // Not from the start again: what was taken away is passed over each time.
+            span = span.after(last.clone());
             for (note, _, key) in due {
                 self.staged.remove(Space::Meta, note);
                 if let Some(old) = self.load(&key)? {
@@ -100,15 +103,9 @@ impl<E: Engine> Door<E> {
         Ok(())
     }
 
-    /// The first notes of values that have expired by a time.
-    fn due(
-        &self,
-        partition: PartitionId,
-        upto: Wall,
-        count_max: usize,
-    ) -> Result<Vec<(Vec<u8>, Wall, RowKey)>, Error> {
-        let span = keys::expiry_span(partition, upto);
-        let found = self.list(Space::Meta, &span, count_max)?;
+    /// The first notes of a range of times at which values expire.
+    fn due(&self, span: &Span) -> Result<Vec<(Vec<u8>, Wall, RowKey)>, Error> {
+        let found = self.list(Space::Meta, span, EXPIRED_MAX)?;
         let parsed = found.into_iter().map(|(stored, _)| {
             let (at, key) = keys::parse_expiry(&stored).ok_or(Error::Corrupt {
                 what: "the name of a record is damaged",

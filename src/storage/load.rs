@@ -88,6 +88,7 @@ pub(super) fn load_partition<S: Snapshot>(
         let form: PartitionForm = form::open(Space::Meta, &key, &value)?;
         known.is_serving = form.is_serving;
         known.has_served = form.has_served;
+        known.unswept = form.retired.keys().copied().collect();
         known.retired = form.retired;
     }
     let key = keys::row(&RowKey::of_expiry(partition, count));

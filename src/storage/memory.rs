@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::engine::is_void;
+use super::tail::Tail;
 use super::{Batch, Engine, Error, Snapshot, Space};
 
 /// The values of a key, each with the number of the batch that wrote it; the present one is the last.
@@ -43,6 +44,8 @@ pub(super) struct State {
     #[cfg(test)]
     visited: usize,
     trouble: Trouble,
+    /// The last life that was noted beside the store.
+    life: Option<u64>,
 }
 
 /// What is wrong with a disk: faults to be planted in simulations and tests.
@@ -107,6 +110,17 @@ impl MemoryDisk {
             }
         }
         lost.len()
+    }
+
+    /// Another disk with nothing on it but the note beside the store, which names the last life: the store was set aside.
+    pub fn emptied(&self) -> Self {
+        let state = State {
+            life: self.lock().life,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
     }
 
     /// Another disk with the same content: a backup.
@@ -269,6 +283,19 @@ impl Engine for Memory {
             state.unsynced.clear();
         }
         Ok(())
+    }
+
+    /// Of the note it keeps the life only: a batch that is lost with the memory is no damage.
+    fn tail(&self) -> Option<Tail> {
+        let incarnation = self.disk.lock().life?;
+        Some(Tail {
+            incarnation,
+            number: 0,
+        })
+    }
+
+    fn note_tail(&mut self, tail: Tail) {
+        self.disk.lock().life = Some(tail.incarnation);
     }
 }
 

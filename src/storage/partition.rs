@@ -1,6 +1,6 @@
 //! What the door keeps in memory of each partition: marks of every actor's log, and what it knows of the whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     Actor, Context, Dot, Incarnation, NodeId, PartitionId, PartitionState, Position, Reach,
@@ -49,6 +49,17 @@ impl From<Marks> for MarksForm {
     }
 }
 
+/// Tombstones are being collected, some at a time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Collecting {
+    /// What every replica has.
+    pub(super) floor: Context,
+    /// The grave that was looked at last; nothing at the beginning.
+    pub(super) after: Vec<u8>,
+    /// Whether the floor has risen since it began, so that it has to begin again when it comes to the end.
+    pub(super) again: bool,
+}
+
 /// A partition.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Partition {
@@ -58,6 +69,10 @@ pub(super) struct Partition {
     pub(super) logs: BTreeMap<Actor, Marks>,
     /// See [`Position::retired`].
     pub(super) retired: BTreeMap<NodeId, Incarnation>,
+    /// Nodes of whose retired logs entries may be left on disk: all of them after a start.
+    pub(super) unswept: BTreeSet<NodeId>,
+    /// A collection that did not come to its end.
+    pub(super) collecting: Option<Collecting>,
     /// Up to when rows have expired: what the row of the partition says.
     pub(super) cut: Wall,
     /// What was collected since the start: every replica has it, and everything that was written beside it.

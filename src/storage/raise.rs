@@ -8,7 +8,6 @@ use crate::model::planted::{Guard, is_left_out};
 use super::engine::{Engine, Space};
 use super::keys;
 use super::stage::NOT_HERE;
-use super::sweep::SWEPT_MAX;
 use super::{Door, Error};
 
 /// Whether a partition serves.
@@ -32,7 +31,6 @@ impl<E: Engine> Door<E> {
         }
         for (node, upto) in &position.retired {
             if !self.is_alive(*node, *upto) {
-                self.drop_logs(partition, *node, *upto, usize::MAX)?;
                 self.note_retired(partition, *node, *upto);
             }
         }
@@ -49,8 +47,7 @@ impl<E: Engine> Door<E> {
         Ok(Effect::Done)
     }
 
-    /// Retires a node's incarnations. What is left of their logs goes first, some at a time; so if there is much,
-    /// they are retired only when this is said again.
+    /// Retires a node's incarnations. What is left of their logs is swept later.
     pub(super) fn retire(
         &mut self,
         partition: PartitionId,
@@ -65,10 +62,37 @@ impl<E: Engine> Door<E> {
                 reason: "this life of the node has not ended",
             });
         }
-        if self.drop_logs(partition, node, upto, SWEPT_MAX)? < SWEPT_MAX {
-            self.note_retired(partition, node, upto);
-        }
+        self.note_retired(partition, node, upto);
         Ok(Effect::Done)
+    }
+
+    /// Removes entries of logs that are retired; rows have forgotten them. Says how many of `entries_max` are left over
+    /// for other work.
+    pub(super) fn sweep_retired(
+        &mut self,
+        partition: PartitionId,
+        entries_max: usize,
+    ) -> Result<usize, Error> {
+        let mut left = entries_max;
+        while left > 0 {
+            let Some(known) = self.partitions.get(&partition) else {
+                break;
+            };
+            let Some(node) = known.unswept.first().copied() else {
+                break;
+            };
+            let Some(upto) = known.retired.get(&node).copied() else {
+                break;
+            };
+            let count = self.drop_logs(partition, node, upto, left)?;
+            if count < left
+                && let Some(known) = self.partitions.get_mut(&partition)
+            {
+                known.unswept.remove(&node);
+            }
+            left = left.saturating_sub(count);
+        }
+        Ok(left)
     }
 
     pub(super) fn set_serving(&mut self, partition: PartitionId, serving: Serving) -> Effect {
@@ -90,7 +114,7 @@ impl<E: Engine> Door<E> {
         node == self.actor.node && upto >= self.actor.incarnation
     }
 
-    /// Removes entries of these actors' logs; says how many. Rows forget them when they are read next.
+    /// Removes entries of these actors' logs; says how many.
     fn drop_logs(
         &mut self,
         partition: PartitionId,
@@ -101,15 +125,7 @@ impl<E: Engine> Door<E> {
         let span = keys::retired_log_span(partition, node, upto);
         let found = self.list(Space::Log, &span, entries_max)?;
         let count = found.len();
-        for (stored, value) in found {
-            if let Some(dot) = keys::parse_dot(&stored) {
-                let bytes = super::rows::entry_bytes(&stored, &value);
-                self.change_marks(partition, dot.actor, |marks| {
-                    marks.bytes = marks.bytes.saturating_sub(bytes);
-                    marks.swept = marks.swept.max(dot.n);
-                    marks.trimmed = marks.trimmed.max(dot.n);
-                });
-            }
+        for (stored, _) in found {
             self.staged.remove(Space::Log, stored);
         }
         Ok(count)
@@ -124,6 +140,7 @@ impl<E: Engine> Door<E> {
             return;
         }
         known.retired.insert(node, upto);
+        known.unswept.insert(node);
         let actors = known.logs.keys().copied();
         let gone: Vec<_> = actors.filter(|actor| known.has_retired(*actor)).collect();
         for actor in gone {

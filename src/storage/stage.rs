@@ -60,7 +60,7 @@ impl<E: Engine> Door<E> {
                 upto,
             } => self.retire(*partition, *node, *upto),
             Change::Expire { partition, now } => self.expire(wall, *partition, *now),
-            Change::Sweep { partition } => self.continue_sweeps(*partition),
+            Change::Sweep { partition } => self.continue_sweeps(wall, *partition),
             Change::Serve { partition } => Ok(self.set_serving(*partition, Serving::Yes)),
             Change::Fence { partition } => Ok(self.set_serving(*partition, Serving::No)),
             Change::Remember {

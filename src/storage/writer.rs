@@ -25,6 +25,10 @@ const BATCH: Limit = Limit {
     bytes: 16 << 20,
 };
 
+/// Records that one batch puts or removes, and a single change more at most: upkeep of many partitions comes at once, and
+/// each may take away thousands.
+const RECORDS_MAX: usize = 20_000;
+
 /// Changes that are staged before their effects are passed on: the first need not wait for the last.
 const STAGE: usize = 256;
 
@@ -189,9 +193,8 @@ impl<E: Engine> Writer<E> {
             if self.watch.is_abandoned() {
                 return Ok(());
             }
-            match self.write(batch) {
-                Ok(tickets) => send(&self.events, StoreEvent::Durable(tickets)),
-                Err(error) => return self.fail(error),
+            if let Err(error) = self.write(batch) {
+                return self.fail(error);
             }
         }
         if self.watch.is_abandoned() {
@@ -200,20 +203,42 @@ impl<E: Engine> Writer<E> {
         self.door.close()
     }
 
-    /// Stages and commits one batch.
-    fn write(&mut self, batch: Vec<(Ticket, Change)>) -> Result<Vec<Ticket>, Error> {
-        let (tickets, changes): (Vec<Ticket>, Vec<Change>) = batch.into_iter().unzip();
-        for (tickets, changes) in tickets.chunks(STAGE).zip(changes.chunks(STAGE)) {
+    /// Stages and commits what was queued: as one batch, if it does not come to too much.
+    fn write(&mut self, changes: Vec<(Ticket, Change)>) -> Result<(), Error> {
+        let mut tickets = Vec::with_capacity(changes.len());
+        let mut staged = Vec::new();
+        for (ticket, change) in changes {
             let wall = self.options.clock.wall();
-            let effects = self.watched(|door| door.stage(wall, changes))?;
-            let staged = tickets.iter().copied().zip(effects).collect();
+            let effects = self.watched(|door| door.stage(wall, std::slice::from_ref(&change)))?;
+            staged.extend(effects.into_iter().map(|effect| (ticket, effect)));
+            tickets.push(ticket);
+            let is_full = self.door.staged_records() >= RECORDS_MAX;
+            if is_full || staged.len() == STAGE {
+                send(
+                    &self.events,
+                    StoreEvent::Staged(std::mem::take(&mut staged)),
+                );
+            }
+            if is_full {
+                self.commit(std::mem::take(&mut tickets))?;
+            }
+        }
+        if !staged.is_empty() {
             send(&self.events, StoreEvent::Staged(staged));
+        }
+        self.commit(tickets)
+    }
+
+    fn commit(&mut self, tickets: Vec<Ticket>) -> Result<(), Error> {
+        if tickets.is_empty() {
+            return Ok(());
         }
         let before = self.options.clock.time();
         self.watched(Door::commit)?;
         let took = self.options.clock.time().since(before);
-        self.counters.on_commit(changes.len(), took);
-        Ok(tickets)
+        self.counters.on_commit(tickets.len(), took);
+        send(&self.events, StoreEvent::Durable(tickets));
+        Ok(())
     }
 
     /// Does what may hang on the disk under the eyes of the watching thread. Waiting for the receiver of events

@@ -21,10 +21,11 @@ if [ "$targets" = all ]; then
     targets=$(sed -n 's/^name = "\([a-z]*\)"$/\1/p' $fuzz/Cargo.toml)
 fi
 
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 # No sanitizer: there is no unsafe code here, and the targets hold themselves to their rules.
 "$cargo" "+$toolchain" fuzz build --fuzz-dir $fuzz --sanitizer none >&2
 host=$(rustc -vV | sed -n 's/^host: //p')
-built=${CARGO_TARGET_DIR:-target}/$host/release
+built=$CARGO_TARGET_DIR/$host/release
 
 if [ $mode = minimise ]; then
     for target in $targets; do

@@ -64,6 +64,13 @@ pub(super) fn fresh(node: u32) -> Door<Memory> {
     open(&MemoryDisk::new(), node).0
 }
 
+/// Keys of one partition.
+pub(super) fn names(partition: PartitionId) -> impl Iterator<Item = String> {
+    (0..)
+        .map(|i: u32| format!("n{i}"))
+        .filter(move |name| key(name).partition(COUNT) == partition)
+}
+
 pub(super) fn put(name: &str, value: &str) -> Change {
     let value = Bytes::copy_from_slice(value.as_bytes());
     Change::Write(Write::new(key(name), WriteOp::Put(value)))

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    COUNT, apply, bytes, change, check_store, count, delete, feed, fresh, key, log_page, open,
-    piece, position, put, roots, row, value,
+    COUNT, apply, bytes, change, check_store, count, delete, feed, fresh, key, log_page, names,
+    open, options, piece, position, put, roots, row, value,
 };
 use crate::model::{Change, Effect, Position, Reach, WriteOp};
-use crate::storage::{MemoryDisk, Space};
+use crate::storage::{Door, Memory, MemoryDisk, OpenOptions, Space};
 
 #[test]
 fn a_retired_actor_is_not_counted_any_more() {
@@ -31,6 +31,7 @@ fn a_retired_actor_is_not_counted_any_more() {
         let position = position(door, partition);
         assert_eq!(position.reaches.get(&dead), None);
         assert_eq!(position.reach(dead), Reach::ALL);
+        apply(door, Change::Sweep { partition });
         assert_eq!(count(door, Space::Log, b""), 0);
         let page = log_page(door, partition, dead, 0);
         assert_eq!((page.trimmed, page.items.len()), (u64::MAX, 0));
@@ -88,9 +89,80 @@ fn a_raise_brings_what_is_retired() {
         Reach::default(),
         "itself lives"
     );
+    apply(&mut b, Change::Sweep { partition });
     assert_eq!(count(&b, Space::Log, b""), 0);
     apply(&mut b, delete("k"));
     check_store(&b);
+}
+
+/// A store that sweeps one row at a time, and looks at ten graves.
+fn slow(disk: &MemoryDisk, node: u32) -> Door<Memory> {
+    let options = OpenOptions {
+        sweep_rows: 1,
+        ..options(node)
+    };
+    Door::open(disk.engine(), options).unwrap().0
+}
+
+#[test]
+fn a_life_is_retired_at_once_and_its_log_swept_by_and_by() {
+    let (disk, partition) = (MemoryDisk::new(), key("k").partition(COUNT));
+    let mut a = fresh(1);
+    for name in names(partition).take(3) {
+        apply(&mut a, put(&name, "v"));
+    }
+    let mut b = slow(&disk, 2);
+    feed(&a, &mut b);
+    let retire = Change::Retire {
+        partition,
+        node: a.actor.node,
+        upto: a.actor.incarnation,
+    };
+    apply(&mut b, retire);
+    drop(b);
+    disk.crash(0);
+    let mut b = slow(&disk, 2);
+    assert_eq!(position(&b, partition).reach(a.actor), Reach::ALL);
+    for left in [2, 1, 0] {
+        let effect = apply(&mut b, Change::Sweep { partition });
+        assert!(matches!(effect, Effect::Swept { has_more: true, .. }));
+        assert_eq!(count(&b, Space::Log, b""), left);
+    }
+    let effect = apply(&mut b, Change::Sweep { partition });
+    assert!(matches!(
+        effect,
+        Effect::Swept {
+            has_more: false,
+            ..
+        }
+    ));
+    check_store(&b);
+}
+
+#[test]
+fn graves_that_may_not_go_hide_none_behind_them() {
+    let (disk, partition) = (MemoryDisk::new(), key("k").partition(COUNT));
+    let mut a = slow(&disk, 1);
+    let unknown = crate::model::Dot {
+        actor: fresh(2).actor,
+        n: 5,
+    };
+    let seen: crate::model::Context = [unknown].into_iter().collect();
+    let all: Vec<String> = names(partition).take(21).collect();
+    for name in &all[..20] {
+        let seen = Some(seen.clone());
+        change(&mut a, name, WriteOp::DeleteSiblings { seen });
+    }
+    let value = bytes("v");
+    change(&mut a, &all[20], WriteOp::PutSibling { value, seen: None });
+    change(&mut a, &all[20], WriteOp::DeleteSiblings { seen: None });
+    let graves = count(&a, Space::Meta, b"G");
+    let floor = BTreeMap::from([(a.actor, 100)]);
+    for _ in 0..4 {
+        let floor = floor.clone();
+        apply(&mut a, Change::Collect { partition, floor });
+    }
+    assert_eq!(count(&a, Space::Meta, b"G"), graves - 1);
 }
 
 #[test]
