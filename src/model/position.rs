@@ -53,6 +53,11 @@ impl FromIterator<(Actor, Reach)> for Position {
 }
 
 impl Position {
+    /// Bytes it takes, roughly, in memory and on disk.
+    pub fn size(&self) -> usize {
+        self.reaches.len() * 28 + self.retired.len() * 12
+    }
+
     /// How far `actor`'s log has been applied; zero for an actor never heard of.
     pub fn reach(&self, actor: Actor) -> Reach {
         if self.has_retired(actor) {

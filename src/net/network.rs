@@ -73,9 +73,10 @@ impl Network {
             cluster: config.cluster.clone(),
             peers,
         });
+        let endpoint_config = endpoint(&identity);
         let tls = make_tls(&config, identity, &known)?;
         let endpoint = Endpoint::new_with_abstract_socket(
-            endpoint(),
+            endpoint_config,
             Some(ServerConfig::with_crypto(tls.server())),
             socket,
             Arc::new(TokioRuntime),

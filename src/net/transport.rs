@@ -8,10 +8,14 @@ use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::{
     AsyncUdpSocket, IdleTimeout, MtuDiscoveryConfig, Runtime, TokioRuntime, TransportConfig, VarInt,
 };
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::model::Duration;
 use crate::protocol::Lane;
+
+use super::Identity;
 
 /// What one lane may have under way: 150 ms at 55 MB/s.
 const STREAM_WINDOW: u32 = 8 << 20;
@@ -94,9 +98,26 @@ fn near_congestion() -> Arc<CubicConfig> {
     Arc::new(cubic)
 }
 
-/// Longest datagram that this node takes.
-pub(super) fn endpoint() -> quinn::EndpointConfig {
-    let mut config = quinn::EndpointConfig::default();
+/// Longest datagram that this node takes, and with what it refuses those of connections that it does not know.
+///
+/// After a crash peers go on sending on connections that the process before had. They believe that these are over only if
+/// they are told so with its key (RFC 9000, section 10.3), else they wait until they time out. So the key outlives the
+/// process: it comes out of the node's own.
+pub(super) fn endpoint(identity: &Identity) -> quinn::EndpointConfig {
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, identity.key.secret_der());
+    let derive = |purpose: &[u8]| hmac::sign(&secret, purpose);
+    let resets = hmac::Key::new(
+        hmac::HMAC_SHA256,
+        derive(b"sterna: stateless resets").as_ref(),
+    );
+    let mut config = quinn::EndpointConfig::new(Arc::new(resets));
+    // Only what names a connection as this node does is answered so.
+    let names = derive(b"sterna: connection ids");
+    let names = names
+        .as_ref()
+        .first_chunk()
+        .map_or(0, |key| u64::from_be_bytes(*key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(names)));
     if let Err(error) = config.max_udp_payload_size(NEAR_DATAGRAM_MAX) {
         tracing::warn!(%error, "datagrams stay short");
     }

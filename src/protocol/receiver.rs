@@ -60,7 +60,8 @@ struct Met {
 pub(super) struct Receiver {
     sources: BTreeMap<Log, Source>,
     behind: BTreeMap<Log, Behind>,
-    acks: BTreeMap<(NodeId, Log), Ack>,
+    /// Of each log, ranges that do not hang together are acknowledged one by one.
+    acks: BTreeMap<(NodeId, Log), Vec<Ack>>,
     /// The last run of pieces of each log.
     runs: BTreeMap<Log, Run>,
     /// How far pieces were given to the door that has not decided on them yet.
@@ -435,32 +436,33 @@ impl Receiver {
                 Some((*node, incarnation, replica.complete_at(*node, log.1)))
             }));
         }
-        let ack = self.acks.entry((to, log)).or_insert_with(|| Ack {
-            partition: log.0,
-            actor: log.1,
-            reached: Vec::new(),
-            from,
-            applied,
-            newer: Vec::new(),
-            crossed: Vec::new(),
-        });
+        let acks = self.acks.entry((to, log)).or_default();
         // Numbers in between came from another source, which was told what was newer.
-        ack.from = if from > ack.applied {
-            from
-        } else {
-            ack.from.min(from)
-        };
-        ack.reached = reached;
-        ack.applied = applied;
-        ack.newer.extend(met.newer);
-        ack.crossed.extend(met.crossed);
+        if acks.last().is_none_or(|ack| from > ack.applied) {
+            acks.push(Ack {
+                partition: log.0,
+                actor: log.1,
+                reached: Vec::new(),
+                from,
+                applied,
+                newer: Vec::new(),
+                crossed: Vec::new(),
+            });
+        }
+        if let Some(ack) = acks.last_mut() {
+            ack.from = ack.from.min(from);
+            ack.reached = reached;
+            ack.applied = applied;
+            ack.newer.extend(met.newer);
+            ack.crossed.extend(met.crossed);
+        }
     }
 
     /// Sends the acknowledgements that have gathered.
     pub(super) fn flush(&mut self, outputs: &mut Vec<Output>) {
         let mut by_peer: BTreeMap<NodeId, Vec<Ack>> = BTreeMap::new();
-        for ((peer, _), ack) in std::mem::take(&mut self.acks) {
-            by_peer.entry(peer).or_default().push(ack);
+        for ((peer, _), acks) in std::mem::take(&mut self.acks) {
+            by_peer.entry(peer).or_default().extend(acks);
         }
         for (peer, acks) in by_peer {
             send(outputs, peer, Lane::Control, Message::Acks(acks));

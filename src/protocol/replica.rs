@@ -402,8 +402,13 @@ impl Replica {
             let Some(told) = other.map(Other::to_remember) else {
                 continue;
             };
-            let known = self.remembered.get(node);
-            if known.is_none_or(|known| lacks(&known.position, &told.position)) {
+            // Also less than before, once it is believed: what nobody has any more must not be waited for after a restart.
+            let is_believed = other.is_some_and(|other| other.once.is_none());
+            let is_news = self.remembered.get(node).is_none_or(|known| {
+                lacks(&known.position, &told.position)
+                    || (is_believed && lacks(&told.position, &known.position))
+            });
+            if is_news {
                 self.remembered.insert(*node, told.clone());
                 news.push((*node, told));
             }
@@ -662,6 +667,28 @@ mod tests {
         assert!(!now.other(NodeId(2)).is_some_and(Other::is_serving));
         now.on_first_hand(&known(2, 3, at(6)), Told::Changes);
         assert_eq!(once(&now), None);
+    }
+
+    /// A change that only a lost disk had: it was given up, and must not come back with the memory of a third replica.
+    #[test]
+    fn what_was_given_up_is_remembered_no_more() {
+        let mut replica = replica(at(4));
+        replica.on_first_hand(&known(2, 2, at(9)), Told::All);
+        replica.on_first_hand(&known(3, 1, at(4)), Told::All);
+        let remembered = |replica: &mut Replica| {
+            let told = replica.remember_others().into_iter();
+            let of_second = told.filter(|(node, _)| *node == NodeId(2));
+            of_second.map(|(_, told)| told.position).collect::<Vec<_>>()
+        };
+        assert_eq!(remembered(&mut replica), vec![at(9)]);
+        let silent = |n| Known {
+            is_serving: false,
+            ..known(2, 3, at(n))
+        };
+        replica.on_first_hand(&silent(3), Told::All);
+        assert_eq!(remembered(&mut replica), vec![]);
+        replica.on_first_hand(&silent(4), Told::All);
+        assert_eq!(remembered(&mut replica), vec![at(4)], "all have spoken");
     }
 
     #[test]

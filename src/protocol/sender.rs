@@ -72,8 +72,8 @@ struct Stream {
     /// Where pieces in flight lead, and their bytes.
     in_flight: VecDeque<(u64, usize)>,
     in_flight_bytes: usize,
-    /// Does not go back to the same number again before this: questions that were held up on their way may come all at
-    /// once.
+    /// Does not go back to the same number again before this, or to one before it: questions that were held up on their
+    /// way may come all at once.
     rewind_after: Time,
     last_sent: Time,
     /// The page of log that is being read for it.
@@ -228,7 +228,7 @@ impl Sender {
             is_catching_up: false,
         });
         let total = self.in_flight.entry(peer).or_default();
-        let is_repeated = now.time < stream.rewind_after && want.complete == stream.start;
+        let is_repeated = now.time < stream.rewind_after && want.complete <= stream.start;
         let goes_back = want.rewind && !is_repeated;
         if goes_back {
             stream.rewind_after = now.time.after(REWIND_EVERY);

@@ -33,7 +33,7 @@ use crate::model::planted::{Guard, is_left_out};
 use super::core::{Core, Counter, Purpose};
 use super::replica::{Collecting, Replica};
 use super::retire;
-use super::step::{Now, Output};
+use super::step::{Now, Output, Room};
 use super::timers::Timer;
 
 /// Rounds of upkeep after which tombstones are looked for though no floor has risen.
@@ -75,7 +75,13 @@ pub(super) fn round(now: Now, core: &mut Core, outputs: &mut Vec<Output>) {
         changes.push(Change::Sweep {
             partition: *partition,
         });
-        let news = replica.remember_others().into_iter();
+        // A disk that is full is left alone; it is remembered when there is room.
+        let news = if core.room == Room::Full {
+            Vec::new()
+        } else {
+            replica.remember_others()
+        };
+        let news = news.into_iter();
         changes.extend(news.map(|(node, told)| Change::Remember {
             partition: *partition,
             node,

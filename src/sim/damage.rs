@@ -175,7 +175,7 @@ impl World {
         let copy = self.nemesis.tails.remove(&index);
         if let Some(copy) = copy
             && self.faults_on
-            && self.may_lose_disk(index)
+            && self.may_turn_back(index)
         {
             self.tally.count(Kind::Shorten);
             self.turn_back(index, &copy);
@@ -216,7 +216,7 @@ impl World {
     /// A copy of a disk is taken, and the last one that was taken is put back: for a disk that has gone back in time
     /// the same holds as for one that is empty.
     fn turn_back_disk(&mut self, index: NodeIndex) {
-        let may = self.may_lose_disk(index);
+        let may = self.may_turn_back(index);
         let Some(node) = self
             .nodes
             .get_mut(index)
@@ -232,6 +232,31 @@ impl World {
             self.tally.count(Kind::OldCopy);
             self.turn_back(index, &old);
         }
+    }
+
+    /// Whether a disk may lose something in silence: only peers that remember can tell, so all of its region are there, and
+    /// stay until it has caught up (see [`World::is_witness`]).
+    fn may_turn_back(&self, index: NodeIndex) -> bool {
+        let id = self.id_of(index);
+        let mates = self.cluster.region_mates(index).into_iter();
+        let mut mates = mates.filter(|mate| *mate != index);
+        let remembers = |mate: NodeIndex| {
+            let node = self.nodes.get(mate);
+            let is_sound = node.is_some_and(|node| {
+                let hears = node.hears_all(self.now, id.as_slice());
+                hears && node.disk.trouble() == Trouble::default() && node.armed.is_none()
+            });
+            is_sound && !self.is_paused(mate) && !self.is_witness(mate)
+        };
+        self.may_lose_disk(index) && mates.all(remembers)
+    }
+
+    /// Whether another node of its region stands on a disk that has lost something in silence. This one may be the only one
+    /// that knows, so it is not stopped until the other has caught up: that would be two failures at once.
+    pub(crate) fn is_witness(&self, index: NodeIndex) -> bool {
+        let mates = self.cluster.region_mates(index).into_iter();
+        let mut others = mates.filter(|mate| *mate != index);
+        others.any(|mate| (self.nodes.get(mate)).is_some_and(|node| node.is_turned_back))
     }
 
     fn turn_back(&mut self, index: NodeIndex, old: &DiskCopy) {

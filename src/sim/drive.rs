@@ -10,7 +10,7 @@ use super::cluster::NodeIndex;
 use super::kinds::Kind;
 use super::messages;
 use super::network::Parcel;
-use super::node::Armed;
+use super::node::{Armed, SimNode};
 use super::world::{Event, World};
 
 /// A node that is armed to die under load does when so many changes wait for its disk.
@@ -223,7 +223,9 @@ impl World {
         if self.cluster.topology.limits.window_bytes_max <= in_flight {
             self.tally.take(super::paths::WINDOW);
         }
-        self.checks.on_in_flight((from, to), in_flight);
+        let node = self.nodes.get(from);
+        let logs = || node.map_or(0, SimNode::logs);
+        self.checks.on_in_flight((from, to), in_flight, logs);
         self.check_now();
         self.schedule_arrivals(arrivals);
     }

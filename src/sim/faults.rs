@@ -87,11 +87,66 @@ impl World {
         let Some(strike) = self.nemesis.strikes.get(place).cloned() else {
             return;
         };
-        if self.faults_on && strike.node < self.nodes.len() {
+        if self.faults_on && strike.node < self.nodes.len() && !self.is_spared(&strike) {
             let facts = [16, strike.kind as u64, strike.node as u64];
             self.trace.note(self.now, facts, || format!("-- {strike}"));
             self.strike(strike);
         }
+    }
+
+    /// Whether a strike would stop a node that must be there.
+    fn is_spared(&self, strike: &Strike) -> bool {
+        let stops = match strike.kind {
+            Kind::Stop
+            | Kind::Kill
+            | Kind::KillAfterSync
+            | Kind::LoseUnsynced
+            | Kind::Torn
+            | Kind::Pause
+            | Kind::Stall
+            | Kind::KillRegion
+            | Kind::RestartStorm
+            | Kind::Panic
+            | Kind::OutOfMemory
+            | Kind::Rot
+            | Kind::Shorten
+            | Kind::LoseBatch
+            | Kind::Misplace
+            | Kind::FailSync
+            | Kind::FailRead
+            | Kind::NoSpace
+            | Kind::Foreign
+            | Kind::Wipe
+            | Kind::OldCopy
+            | Kind::ReadOnly => true,
+            Kind::Drop
+            | Kind::Slow
+            | Kind::Reorder
+            | Kind::Duplicate
+            | Kind::Replay
+            | Kind::Cut
+            | Kind::Unlinked
+            | Kind::CutOneWay
+            | Kind::Jam
+            | Kind::Bloat
+            | Kind::Reset
+            | Kind::Flip
+            | Kind::Dead
+            | Kind::SlowNode
+            | Kind::SlowSync
+            | Kind::Skew
+            | Kind::Step
+            | Kind::Drift
+            | Kind::Strobe
+            | Kind::Freeze
+            | Kind::Insane
+            | Kind::OldRegion => false,
+        };
+        let mates = self.cluster.region_mates(strike.node);
+        let is_region = strike.kind == Kind::KillRegion;
+        stops
+            && (self.is_witness(strike.node)
+                || (is_region && mates.iter().any(|mate| self.is_witness(*mate))))
     }
 
     fn strike(&mut self, strike: Strike) {

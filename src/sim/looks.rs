@@ -25,6 +25,7 @@ impl World {
             let is_refilling = node.refill.is_some();
             if is_refilling && view.serving == view.partitions && node.has_all_again() {
                 node.refill = None;
+                node.is_turned_back = false;
                 self.tally.take(super::paths::REFILLED);
             }
             self.checks.on_looked(index, &view, queued);

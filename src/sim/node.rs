@@ -39,6 +39,10 @@ pub(crate) enum Hurt {
 }
 
 /// A node.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what was once wrong with its disk, what is, and whether it is down for good do not hang together"
+)]
 #[derive(Debug)]
 pub(crate) struct SimNode {
     /// Its id.
@@ -65,6 +69,8 @@ pub(crate) struct SimNode {
     pub(crate) armed: Option<Armed>,
     /// Its disk was wiped or went back in time: what it must hold again before it counts as filled.
     pub(crate) refill: Option<BTreeMap<PartitionId, Position>>,
+    /// Its disk is an old copy, or has lost its end, and lacks something still.
+    pub(crate) is_turned_back: bool,
     /// Whether its disk was damaged.
     pub(crate) hurt: Hurt,
     /// Its disk once failed.
@@ -106,6 +112,7 @@ impl SimNode {
             slow_until: 0,
             armed: None,
             refill: None,
+            is_turned_back: false,
             hurt: Hurt::No,
             is_troubled: false,
             is_dead: false,
@@ -140,6 +147,12 @@ impl SimNode {
             let heard = |peer: &&PeerView| peers.contains(&peer.node);
             view.peers.iter().filter(heard).all(|peer| peer.is_up)
         })
+    }
+
+    /// Logs that it has something of.
+    pub(crate) fn logs(&self) -> usize {
+        let positions = self.disk.positions().into_iter();
+        positions.map(|(_, position)| position.reaches.len()).sum()
     }
 
     /// Whether it has again what was to be filled in.
@@ -281,6 +294,7 @@ impl World {
         {
             node.disk.wipe();
             node.refill = Some(BTreeMap::new());
+            node.is_turned_back = false;
             node.hurt = Hurt::No;
             self.checks.on_wiped(index);
             self.trace.note(self.now, [4, index as u64, 0], || {
@@ -296,6 +310,7 @@ impl World {
         {
             node.disk.put_back(copy);
             node.refill = Some(BTreeMap::new());
+            node.is_turned_back = true;
             node.hurt = Hurt::No;
             self.checks.on_wiped(index);
             self.trace.note(self.now, [21, index as u64, 0], || {

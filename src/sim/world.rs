@@ -365,7 +365,7 @@ impl World {
             Event::Torn { node } => self.on_torn(node),
             Event::Undo { fault } => self.on_undo(fault),
             Event::Kill { node } => {
-                if self.faults_on {
+                if self.faults_on && !self.is_witness(node) {
                     let is_synced = self.rng.bool();
                     self.kill(node, is_synced);
                 }

@@ -261,8 +261,8 @@ fn change_bytes(change: &Change) -> usize {
         | Change::Expire { .. }
         | Change::Sweep { .. }
         | Change::Fence { .. }
-        | Change::Remember { .. }
         | Change::Serve { .. } => 0,
+        Change::Remember { told, .. } => told.position.size(),
     };
     bytes + 64
 }

@@ -15,6 +15,8 @@ const ROW_BYTES_MAX: usize = 8_192;
 #[derive(Debug)]
 pub(super) struct Bounds {
     in_flight_max: usize,
+    /// One piece of log.
+    piece_max: usize,
     /// Of queues that count bytes (`…_bytes`).
     bytes_max: usize,
 }
@@ -26,20 +28,26 @@ impl Bounds {
         let window = limits.window_bytes_max + limits.batch_bytes_max + ROW_BYTES_MAX;
         Self {
             in_flight_max: 4 * window,
+            piece_max: limits.batch_bytes_max + ROW_BYTES_MAX,
             bytes_max: 4 * window + limits.recent_bytes_max + ROW_BYTES_MAX,
         }
     }
 
-    /// Bytes of log on their way between two nodes.
+    /// Bytes of log on their way between two nodes. However small the window, each of the sender's logs may have one piece
+    /// under way.
     pub(super) fn in_flight(
         &self,
         (from, to): (NodeIndex, NodeIndex),
         bytes: usize,
+        logs: impl FnOnce() -> usize,
     ) -> Result<(), String> {
         if bytes <= self.in_flight_max {
             return Ok(());
         }
-        let most = self.in_flight_max;
+        let most = self.in_flight_max + logs() * self.piece_max;
+        if bytes <= most {
+            return Ok(());
+        }
         Err(format!(
             "{bytes} bytes of log fly from n{from} to n{to}, at most {most} may"
         ))
@@ -80,7 +88,7 @@ mod tests {
         assert!(bounds.looked(0, &view, QUEUED_MAX + 1).is_err());
         view.queues.push(("requests", ENTRIES_MAX + 1));
         assert!(bounds.looked(0, &view, 10).is_err());
-        assert!(bounds.in_flight((0, 1), 1_000).is_ok());
-        assert!(bounds.in_flight((0, 1), 1 << 30).is_err());
+        assert!(bounds.in_flight((0, 1), 1_000, || 0).is_ok());
+        assert!(bounds.in_flight((0, 1), 1 << 30, || 9).is_err());
     }
 }

@@ -158,8 +158,13 @@ impl Checks {
     }
 
     /// So many bytes of log are on their way between two nodes.
-    pub(crate) fn on_in_flight(&mut self, way: (NodeIndex, NodeIndex), bytes: usize) {
-        let result = self.bounds.in_flight(way, bytes);
+    pub(crate) fn on_in_flight(
+        &mut self,
+        way: (NodeIndex, NodeIndex),
+        bytes: usize,
+        logs: impl FnOnce() -> usize,
+    ) {
+        let result = self.bounds.in_flight(way, bytes, logs);
         self.hold("bounds", result);
     }
 
