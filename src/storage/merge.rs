@@ -2,7 +2,7 @@
 
 use crate::hlc::Ahead;
 use crate::model::{
-    Dot, Effect, Part, PartitionId, Row, RowKey, Share, Tally, Timestamp, Version, Wall,
+    Dot, Effect, Once, Part, PartitionId, Row, RowKey, Share, Tally, Timestamp, Version, Wall,
 };
 
 use crate::model::planted::{Guard, is_left_out};
@@ -86,6 +86,9 @@ impl<E: Engine> Door<E> {
         if !is_left_out(Guard::LateExpiry) {
             row.expire(self.cut(partition));
         }
+        if let Row::Once(once) = &mut row {
+            self.note_gone(partition, key, once)?;
+        }
         let mut entries = old.map_or_else(Vec::new, |old| old.entries.clone());
         if let Some(dot) = entry
             && dot.n > self.marks(partition, dot.actor).trimmed
@@ -139,6 +142,37 @@ impl<E: Engine> Door<E> {
             own,
             ..share.clone()
         }))
+    }
+
+    /// Notes of an operation which of the shares that it was added to are gone: known here, and not there any more, so
+    /// they were reset and collected before this came.
+    fn note_gone(
+        &self,
+        partition: PartitionId,
+        key: &RowKey,
+        once: &mut Once,
+    ) -> Result<(), Error> {
+        let (Some(Part::Once(place, _)), Some(known)) =
+            (key.part(), self.partitions.get(&partition))
+        else {
+            return Ok(());
+        };
+        // The change of the share comes right after that of the operation.
+        let is_known = |dot: &Dot| {
+            known.covers(Dot {
+                n: dot.n.saturating_add(1),
+                ..*dot
+            })
+        };
+        let known = once.applied.keys().filter(|dot| is_known(dot));
+        let dots: Vec<Dot> = known.copied().collect();
+        for Dot { actor, n } in dots {
+            let share = key.with(&Part::Share(place.clone(), actor));
+            if self.load(&share)?.is_none() {
+                once.forget(actor, n);
+            }
+        }
+        Ok(())
     }
 
     /// The merged state; nothing if the row was here, and was deleted and collected.

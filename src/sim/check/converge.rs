@@ -44,12 +44,16 @@ fn difference(one: &BTreeMap<RowKey, Row>, two: &BTreeMap<RowKey, Row>) -> Optio
 
 /// Whether two replicas hold the same state of a row. What is gone from siblings, or
 /// was reset before a share began anew, they may forget at different times. Who has moved the cut of expiry to where it
-/// is, is no part of it: two may do so, and a refill takes no row whose state is the same.
+/// is, is no part of it: two may do so, and a refill takes no row whose state is the same. Nor is which of an operation's shares
+/// are gone: who has collected a share notes it; where it began anew before that, it shows by itself.
 pub(crate) fn is_same(one: Option<&Row>, two: Option<&Row>) -> bool {
     match (one, two) {
         (Some(Row::Siblings(one)), Some(Row::Siblings(two))) => one.versions() == two.versions(),
         (Some(Row::Share(one)), Some(Row::Share(two))) => {
             (one.own, one.observed()) == (two.own, two.observed())
+        }
+        (Some(Row::Once(one)), Some(Row::Once(two))) => {
+            (&one.applied, one.is_spent) == (&two.applied, two.is_spent)
         }
         (Some(Row::Expiry(one)), Some(Row::Expiry(two))) => one.upto == two.upto,
         (one, two) => one == two,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::{
     Actor, Change, Collection, Condition, Context, Denial, Dot, Effect, FieldValue, Limits, NodeId,
-    OpId, Place, RegionId, Row, Session, Siblings, Timestamp, Wall, Write, WriteOp,
+    OpId, Part, Place, RegionId, Row, Session, Siblings, Timestamp, Wall, Write, WriteOp,
 };
 use crate::storage::{Door, Memory, MemoryDisk, OpenOptions, Space};
 
@@ -496,4 +496,59 @@ fn a_write_of_several_rows_survives_as_a_whole() {
         assert_eq!(count(&door, Space::Rows, b""), keep + usize::from(keep > 0));
         check_store(&door);
     }
+}
+
+/// An operation that came after its share had been reset and collected here (simulator, seed 6001465): nobody tells it any
+/// more that the share is gone, and what was added twice would be taken off a counter that has it no more.
+#[test]
+fn an_operation_that_comes_late_finds_that_its_share_is_gone() {
+    let (place, id) = (Place::Key, OpId(7));
+    let key = key("k").with(&Part::Once(place.clone(), id));
+    let (mut a, mut b) = (fresh(1), fresh(2));
+    let add = WriteOp::Add {
+        place: place.clone(),
+        delta: 6,
+        id: Some(id),
+    };
+    change(&mut a, "k", add);
+    let load = |door: &Door<Memory>| match door.load(&key).unwrap().map(|old| old.row) {
+        Some(Row::Once(once)) => Some(once),
+        Some(_) | None => None,
+    };
+    let mut once = load(&a).unwrap();
+    change(&mut a, "k", WriteOp::Reset { place });
+    feed(&a, &mut b);
+    let expected = Row::Once(once.clone()).summary().state;
+    apply(
+        &mut b,
+        Change::Forget {
+            key: key.clone(),
+            expected,
+        },
+    );
+    let collect = Change::Collect {
+        partition: key.partition(COUNT),
+        floor: [(a.actor, 9)].into(),
+    };
+    apply(&mut b, collect);
+    let again = Dot {
+        actor: fresh(3).actor,
+        n: 5,
+    };
+    let first = Dot {
+        actor: a.actor,
+        n: 1,
+    };
+    once.applied.insert(again, 6);
+    let row = Row::Once(once);
+    apply(
+        &mut b,
+        Change::Repair {
+            key: key.clone(),
+            row,
+        },
+    );
+    let late = load(&b).unwrap();
+    assert_eq!(late.applied.len(), 2);
+    assert_eq!(late.gone, [first].into());
 }
