@@ -356,6 +356,7 @@ impl Disk {
     /// the present one again.
     fn forge_life(&mut self) -> Result<(), Error> {
         let mut batch = Batch::default();
+        self.disk.forget_life();
         if let Some(life) = self.old_life.clone() {
             batch.put(Space::Meta, LIFE_KEY.to_vec(), life);
             self.disk.engine().commit(batch)?;

@@ -28,11 +28,11 @@ const VALUES: &[&str] = &[
 
 const PLANTED: &[Planted] = &[
     (Bug::ReuseDot, &["unique"], 6),
-    (Bug::DropTombstonesEarly, VALUES, 2),
+    (Bug::DropTombstonesEarly, VALUES, 10),
     (Bug::ForgetContexts, VALUES, 1),
     (Bug::AssumeContexts, VALUES, 1),
-    (Bug::ForgetOperationIds, VALUES, 12),
-    (Bug::AckBeforeSync, VALUES, 56),
+    (Bug::ForgetOperationIds, VALUES, 19),
+    (Bug::AckBeforeSync, VALUES, 109),
     (Bug::MarkAhead, &["session"], 4),
     (Bug::IgnoreRemovals, VALUES, 3),
     (Bug::ForgetExpiry, VALUES, 4),

@@ -112,6 +112,11 @@ impl MemoryDisk {
         lost.len()
     }
 
+    /// The note beside the store is lost: a fault to be planted in simulations.
+    pub fn forget_life(&self) {
+        self.lock().life = None;
+    }
+
     /// Another disk with nothing on it but the note beside the store, which names the last life: the store was set aside.
     pub fn emptied(&self) -> Self {
         let state = State {
