@@ -498,7 +498,7 @@ fn a_write_of_several_rows_survives_as_a_whole() {
     }
 }
 
-/// An operation that came after its share had been reset and collected here (simulator, seed 6001465): nobody tells it any
+/// An operation that came after its share had been reset and collected here: nobody tells it any
 /// more that the share is gone, and what was added twice would be taken off a counter that has it no more.
 #[test]
 fn an_operation_that_comes_late_finds_that_its_share_is_gone() {
