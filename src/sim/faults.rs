@@ -56,6 +56,60 @@ pub(crate) struct Nemesis {
     pub(crate) listings: u64,
 }
 
+/// What a fault strikes at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Target {
+    Network,
+    Node,
+    Disk,
+    Clock,
+    /// It comes by chance with every message, or is there for the whole run.
+    Run,
+}
+
+fn target(kind: Kind) -> Target {
+    match kind {
+        Kind::Slow | Kind::Cut | Kind::CutOneWay | Kind::Jam | Kind::Bloat | Kind::Reset => {
+            Target::Network
+        }
+        Kind::Stop
+        | Kind::Kill
+        | Kind::KillAfterSync
+        | Kind::LoseUnsynced
+        | Kind::Torn
+        | Kind::Pause
+        | Kind::Stall
+        | Kind::SlowNode
+        | Kind::KillRegion
+        | Kind::RestartStorm
+        | Kind::Panic
+        | Kind::OutOfMemory => Target::Node,
+        Kind::SlowSync
+        | Kind::Rot
+        | Kind::Shorten
+        | Kind::LoseBatch
+        | Kind::Misplace
+        | Kind::FailSync
+        | Kind::FailRead
+        | Kind::NoSpace
+        | Kind::Foreign
+        | Kind::Wipe
+        | Kind::OldCopy
+        | Kind::ReadOnly
+        | Kind::OldRegion => Target::Disk,
+        Kind::Skew | Kind::Step | Kind::Drift | Kind::Strobe | Kind::Freeze | Kind::Insane => {
+            Target::Clock
+        }
+        Kind::Drop
+        | Kind::Reorder
+        | Kind::Duplicate
+        | Kind::Replay
+        | Kind::Flip
+        | Kind::Unlinked
+        | Kind::Dead => Target::Run,
+    }
+}
+
 impl World {
     /// Lets faults begin.
     pub(crate) fn begin_faults(&mut self) {
@@ -96,51 +150,10 @@ impl World {
 
     /// Whether a strike would stop a node that must be there.
     fn is_spared(&self, strike: &Strike) -> bool {
-        let stops = match strike.kind {
-            Kind::Stop
-            | Kind::Kill
-            | Kind::KillAfterSync
-            | Kind::LoseUnsynced
-            | Kind::Torn
-            | Kind::Pause
-            | Kind::Stall
-            | Kind::KillRegion
-            | Kind::RestartStorm
-            | Kind::Panic
-            | Kind::OutOfMemory
-            | Kind::Rot
-            | Kind::Shorten
-            | Kind::LoseBatch
-            | Kind::Misplace
-            | Kind::FailSync
-            | Kind::FailRead
-            | Kind::NoSpace
-            | Kind::Foreign
-            | Kind::Wipe
-            | Kind::OldCopy
-            | Kind::ReadOnly => true,
-            Kind::Drop
-            | Kind::Slow
-            | Kind::Reorder
-            | Kind::Duplicate
-            | Kind::Replay
-            | Kind::Cut
-            | Kind::Unlinked
-            | Kind::CutOneWay
-            | Kind::Jam
-            | Kind::Bloat
-            | Kind::Reset
-            | Kind::Flip
-            | Kind::Dead
-            | Kind::SlowNode
-            | Kind::SlowSync
-            | Kind::Skew
-            | Kind::Step
-            | Kind::Drift
-            | Kind::Strobe
-            | Kind::Freeze
-            | Kind::Insane
-            | Kind::OldRegion => false,
+        let stops = match target(strike.kind) {
+            Target::Node => strike.kind != Kind::SlowNode,
+            Target::Disk => !matches!(strike.kind, Kind::SlowSync | Kind::OldRegion),
+            Target::Network | Target::Clock | Target::Run => false,
         };
         let mates = self.cluster.region_mates(strike.node);
         let is_region = strike.kind == Kind::KillRegion;
@@ -150,46 +163,12 @@ impl World {
     }
 
     fn strike(&mut self, strike: Strike) {
-        match strike.kind {
-            Kind::Slow | Kind::Cut | Kind::CutOneWay | Kind::Jam | Kind::Bloat | Kind::Reset => {
-                self.strike_network(strike);
-            }
-            Kind::Stop
-            | Kind::Kill
-            | Kind::KillAfterSync
-            | Kind::LoseUnsynced
-            | Kind::Torn
-            | Kind::Pause
-            | Kind::Stall
-            | Kind::SlowNode
-            | Kind::KillRegion
-            | Kind::RestartStorm
-            | Kind::Panic
-            | Kind::OutOfMemory => self.strike_node(&strike),
-            Kind::SlowSync
-            | Kind::Rot
-            | Kind::Shorten
-            | Kind::LoseBatch
-            | Kind::Misplace
-            | Kind::FailSync
-            | Kind::FailRead
-            | Kind::NoSpace
-            | Kind::Foreign
-            | Kind::Wipe
-            | Kind::OldCopy
-            | Kind::ReadOnly
-            | Kind::OldRegion => self.strike_disk(&strike),
-            Kind::Skew | Kind::Step | Kind::Drift | Kind::Strobe | Kind::Freeze | Kind::Insane => {
-                self.strike_clock(&strike);
-            }
-            // These come by chance with every message, or are there for the whole run.
-            Kind::Drop
-            | Kind::Reorder
-            | Kind::Duplicate
-            | Kind::Replay
-            | Kind::Flip
-            | Kind::Unlinked
-            | Kind::Dead => {}
+        match target(strike.kind) {
+            Target::Network => self.strike_network(strike),
+            Target::Node => self.strike_node(&strike),
+            Target::Disk => self.strike_disk(&strike),
+            Target::Clock => self.strike_clock(&strike),
+            Target::Run => {}
         }
     }
 
