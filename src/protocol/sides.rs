@@ -55,8 +55,8 @@ impl Side {
                 (Some(mine), Some(theirs)) => {
                     both((mine, &self.position), (theirs, &other.position))
                 }
-                (Some(row), None) => row.unknown(|dot| other.position.covers(dot))?,
-                (None, Some(row)) => row.unknown(|dot| self.position.covers(dot))?,
+                (Some(row), None) => left(row, &other.position)?,
+                (None, Some(row)) => left(row, &self.position)?,
                 (None, None) => return None,
             };
             Some((key, row))
@@ -175,6 +175,20 @@ fn knows(position: &Position, mine: Option<&Row>, row: &Row) -> bool {
             .any(|retired| retired.get(node).is_some_and(|mine| mine >= upto))
     };
     seen.seen.iter().all(is_seen) && seen.retired.iter().all(is_retired)
+}
+
+/// What is left of a row that a replica at this position has not shown: what it knows, and has not, was deleted there and
+/// collected. Operations say nothing by not being there, for only those are shown that somebody may lack.
+fn left(row: &Row, position: &Position) -> Option<Row> {
+    match row {
+        Row::Once(_) => Some(row.clone()),
+        Row::Register(_)
+        | Row::Siblings(_)
+        | Row::Share(_)
+        | Row::Clear(_)
+        | Row::Expiry(_)
+        | Row::Conflict(_) => row.unknown(|dot| position.covers(dot)),
+    }
 }
 
 /// Two states of a row, each from a replica that knows what its position covers: a version stays if both have it,

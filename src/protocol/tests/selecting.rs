@@ -1,11 +1,14 @@
 //! Reads of rows that merge by causality.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Context, Row, RowKey, Siblings};
-use crate::protocol::{Message, Operation, Outcome};
+use crate::model::{
+    Answer, Context, Dot, Level, NodeId, Once, OpId, Part, Place, Query, Row, RowKey, Selection,
+    Share, Siblings, Stamp, Tally, Timestamp, Wall,
+};
+use crate::protocol::{Message, Operation, Outcome, Request};
 
-use super::bench::{Bench, at, key, version};
+use super::bench::{Bench, actor, at, key, version};
 
 fn siblings(versions: &[crate::model::Version]) -> Row {
     let mut row = Siblings::default();
@@ -115,7 +118,7 @@ fn a_peer_is_told_a_hash_and_then_the_rows() {
     let near = bench.line("a")[1];
     let rows = [(key("siblings"), siblings(&[version(near, 1, b"v")]))];
     for whole in [false, true] {
-        let selection = crate::model::Selection::Rows(vec![key("siblings")]);
+        let selection = Selection::Rows(vec![key("siblings")]);
         let question = Message::Select {
             id: 3,
             selection,
@@ -132,4 +135,97 @@ fn a_peer_is_told_a_hash_and_then_the_rows() {
         };
         assert_eq!(bench.messages(), vec![(near, told)]);
     }
+}
+
+/// An operation that a node applied as its first change, and its share.
+fn applied(node: NodeId, id: u128) -> [(RowKey, Row); 2] {
+    let stamp = |n: u64| Stamp {
+        timestamp: Timestamp::ZERO,
+        dot: Dot {
+            actor: actor(node),
+            n,
+        },
+    };
+    let once = Once {
+        stamp: stamp(1),
+        applied: BTreeMap::from([(stamp(1).dot, 8)]),
+        gone: BTreeSet::new(),
+        expires: Wall(u64::MAX),
+        is_spent: false,
+    };
+    let share = Share {
+        stamp: stamp(2),
+        own: Tally {
+            n: 2,
+            since: 1,
+            sum: 8,
+        },
+        reset: Tally::default(),
+    };
+    let row = |part: Part| key("siblings").with(&part);
+    [
+        (row(Part::Once(Place::Key, OpId(id))), Row::Once(once)),
+        (row(Part::Share(Place::Key, actor(node))), Row::Share(share)),
+    ]
+}
+
+/// A neighbour that holds the same does not show an operation, and is not taken for one that has seen it go (simulator, seed
+/// 8004225).
+#[test]
+fn what_was_applied_twice_is_seen_though_a_neighbour_holds_the_same_as_this_node() {
+    let mut bench = Bench::new(0);
+    let (me, near, far) = (bench.me, bench.line("a")[1], bench.line("b"));
+    let [once, share] = applied(me, 7);
+    let theirs = applied(far[0], 7);
+    let mut request = Request::from(Operation::Select {
+        selection: Selection::Counter {
+            key: key("siblings"),
+            place: Place::Key,
+        },
+    });
+    request.level = Some(Level::EachQuorum);
+    bench.ask(request);
+    let Some((_, Message::Select { id, .. })) = bench.messages().pop() else {
+        panic!("nobody is asked")
+    };
+    let told = |node: NodeId, rows: &[(RowKey, Row)]| Message::Selected {
+        id,
+        position: at(&[(node, 2)]),
+        state: state(rows),
+        rows: rows.to_vec(),
+        next: None,
+    };
+    bench.select(at(&[(me, 2)]), std::slice::from_ref(&share));
+    let same = Message::Selected {
+        id,
+        position: at(&[(me, 2)]),
+        state: state(std::slice::from_ref(&share)),
+        rows: Vec::new(),
+        next: None,
+    };
+    bench.hear(near, same);
+    for _ in ["a hash", "the rows"] {
+        for node in &far[..2] {
+            bench.hear(*node, told(far[0], &theirs));
+        }
+    }
+    let (ticket, Query::Operations { .. }) = bench.query().unwrap() else {
+        panic!("operations are not looked for")
+    };
+    let answer = Answer::Selected {
+        position: at(&[(me, 2)]),
+        rows: vec![once],
+        next: None,
+    };
+    bench.step(crate::protocol::Input::Answered { ticket, answer });
+    let mut repaired = BTreeSet::new();
+    for (to, message) in bench.messages() {
+        if let Message::Repair { rows, .. } = message {
+            let once = rows.iter().find(|(_, row)| matches!(row, Row::Once(_)));
+            let dots = once.map(|(_, row)| row.dots().len());
+            assert_eq!(dots, Some(2), "to {to:?}: {rows:?}");
+            repaired.insert(to);
+        }
+    }
+    assert_eq!(repaired, BTreeSet::from([near, far[0], far[1]]));
 }
