@@ -84,13 +84,21 @@ impl Cluster {
     }
 
     pub(crate) fn identity(&self, place: &Place) -> Identity {
+        self.identity_of(&self.pem(place))
+    }
+
+    pub(crate) fn identity_of(&self, pem: &Pem) -> Identity {
+        Identity::from_pem(&self.ca.certificate, &pem.certificate, &pem.key).unwrap()
+    }
+
+    /// A new certificate of a node, with a new key.
+    pub(crate) fn pem(&self, place: &Place) -> Pem {
         let name = PeerName {
             cluster: self.name.clone(),
             region: place.region.clone(),
             node: place.name.clone(),
         };
-        let pem = make_node(today(), &self.ca, &name, 1).unwrap();
-        Identity::from_pem(&self.ca.certificate, &pem.certificate, &pem.key).unwrap()
+        make_node(today(), &self.ca, &name, 1).unwrap()
     }
 
     pub(crate) fn peers(&self, own: &Place) -> BTreeMap<NodeId, PeerInfo> {
@@ -122,13 +130,17 @@ impl Cluster {
     }
 
     pub(crate) fn start_on(&self, place: &Place, socket: Arc<dyn AsyncUdpSocket>) -> TestNode {
-        let (network, events) = Network::start(
-            self.config(place),
-            socket,
-            self.identity(place),
-            self.peers(place),
-        )
-        .unwrap();
+        self.start_as(place, socket, self.identity(place))
+    }
+
+    pub(crate) fn start_as(
+        &self,
+        place: &Place,
+        socket: Arc<dyn AsyncUdpSocket>,
+        identity: Identity,
+    ) -> TestNode {
+        let (network, events) =
+            Network::start(self.config(place), socket, identity, self.peers(place)).unwrap();
         TestNode {
             id: place.id(),
             network,

@@ -2,5 +2,6 @@
 
 pub(crate) mod harness;
 mod hostile;
+mod mortal;
 mod refusals;
 mod traffic;
