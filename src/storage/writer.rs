@@ -27,7 +27,7 @@ const BATCH: Limit = Limit {
 
 /// Records that one batch puts or removes, and a single change more at most: upkeep of many partitions comes at once, and
 /// each may take away thousands.
-const RECORDS_MAX: usize = 20_000;
+pub(super) const RECORDS_MAX: usize = 20_000;
 
 /// Changes that are staged before their effects are passed on: the first need not wait for the last.
 const STAGE: usize = 256;

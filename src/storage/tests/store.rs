@@ -10,6 +10,7 @@ use tokio::sync::mpsc::Receiver;
 use super::{COUNT, WALL, key, options, put};
 use crate::model::Ticket;
 use crate::model::{Answer, Duration, Effect, Query, Time, Wall};
+use crate::storage::writer::RECORDS_MAX;
 use crate::storage::{
     Batch, Clock, Engine, Error, Memory, MemoryDisk, MemorySnapshot, Snapshot, Space, Store,
     StoreEvent, StoreOptions,
@@ -121,6 +122,43 @@ fn changes_are_staged_in_order_then_durable_and_then_read() {
     assert!(again.was_clean);
     assert!(again.actor > opened.actor);
     drop(store);
+}
+
+/// Upkeep of many partitions comes at once, and each change of it may touch thousands of records.
+#[test]
+fn what_would_be_too_much_for_one_batch_becomes_several() {
+    const MEMBERS: usize = 1_000;
+    const CHANGES: u64 = 50;
+    let disk = MemoryDisk::new();
+    let (options, _failures) = watched();
+    let (store, _, mut events) = Store::start(disk.engine(), options).unwrap();
+    let add = (0..MEMBERS).map(|n| Bytes::from(n.to_string())).collect();
+    let remove = Vec::new();
+    let members = crate::model::WriteOp::Members { add, remove };
+    let change = |n: u64| {
+        let write = crate::model::Write::new(key(&n.to_string()), members.clone());
+        (Ticket(n), crate::model::Change::Write(write))
+    };
+    store.submit((0..CHANGES).map(change).collect()).unwrap();
+    let seen = until_durable(&mut events, Ticket(CHANGES - 1));
+    let mut staged = Vec::new();
+    for event in seen {
+        match event {
+            StoreEvent::Staged(effects) => {
+                staged.extend(effects.into_iter().map(|(ticket, _)| ticket));
+            }
+            StoreEvent::Durable(tickets) => {
+                // A member is a row and an entry of the log.
+                let most = RECORDS_MAX / (2 * MEMBERS) + 1;
+                assert!(tickets.len() <= most, "{} in one batch", tickets.len());
+                assert!(tickets.iter().all(|ticket| staged.contains(ticket)));
+            }
+            StoreEvent::Answered { .. } => panic!("nobody asked"),
+        }
+    }
+    let all: Vec<Ticket> = (0..CHANGES).map(Ticket).collect();
+    assert_eq!(staged, all);
+    store.close().unwrap();
 }
 
 #[test]
