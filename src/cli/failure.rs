@@ -34,7 +34,9 @@ pub enum Failure {
     #[error(transparent)]
     Client(#[from] client::Error),
     /// The key is not there.
-    #[error("no key `{key}` in keyspace `{keyspace}`")]
+    #[error(
+        "no value `{key}` in keyspace `{keyspace}` (counters, sets and maps are read by their own commands)"
+    )]
     Absent {
         /// The keyspace.
         keyspace: String,

@@ -341,7 +341,10 @@ mod tests {
         assert!(lines[1].contains(r#"{"b64":"/w=="}"#), "{lines:?}");
         run(&fake, "delete a/b").await.unwrap();
         let gone = run(&fake, "get a/b").await.unwrap_err();
-        assert_eq!(gone.to_string(), "no key `a/b` in keyspace `default`");
+        assert_eq!(
+            gone.to_string(),
+            "no value `a/b` in keyspace `default` (counters, sets and maps are read by their own commands)"
+        );
     }
 
     #[tokio::test]

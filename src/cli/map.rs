@@ -86,6 +86,7 @@ enum Deed {
         fields: Vec<String>,
     },
     /// List the fields, each a line of name, tab, and value or number
+    #[command(visible_alias = "list")]
     Fields {
         #[command(flatten)]
         spot: Spot,

@@ -67,6 +67,7 @@ enum Deed {
         member: String,
     },
     /// List the members, one a line, in the order of their bytes
+    #[command(visible_aliases = ["list", "get"])]
     Members {
         #[command(flatten)]
         spot: Spot,

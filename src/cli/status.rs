@@ -11,7 +11,7 @@ use super::options::Connect;
 use super::table::{or_dash, write};
 use super::{Failure, Verdict};
 
-/// Show the cluster as one node sees it.
+/// Show the cluster as one node sees it; exit code 1 if that node is not ready.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -50,7 +50,7 @@ impl StatusArgs {
         let status = self.connect.client()?.status().await?;
         if self.json {
             writeln!(out, "{}", json!(status))?;
-            return Ok(Verdict::Good);
+            return Ok(verdict(&status));
         }
         writeln!(
             out,
@@ -98,7 +98,15 @@ impl StatusArgs {
                 ]
             }),
         )?;
-        Ok(Verdict::Good)
+        Ok(verdict(&status))
+    }
+}
+
+fn verdict(status: &Status) -> Verdict {
+    if status.ready {
+        Verdict::Good
+    } else {
+        Verdict::Bad
     }
 }
 

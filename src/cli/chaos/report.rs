@@ -107,5 +107,7 @@ pub(super) fn table(out: &mut dyn Write, rows: &[Row]) -> Result<(), Failure> {
 /// The scenarios.
 pub(super) fn list(out: &mut dyn Write) -> Result<(), Failure> {
     let rows = Scenario::ALL.map(|scenario| scenario.told().map(str::to_owned).to_vec());
-    table::write(out, &["scenario", "fault", ""], rows)
+    table::write(out, &["scenario", "fault", ""], rows)?;
+    writeln!(out, "\nSeveral at once: --scenario kill+cut")?;
+    Ok(())
 }
