@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use crate::model::{
     Actor, Change, Duration, Incarnation, Limits, NodeId, PartitionId, Position, Query, RegionId,
-    RowKey, Ticket, Wall,
+    RowKey, Ticket, Time, Wall,
 };
 use crate::placement::Placement;
 
 use super::message::{Append, Lane, Message, Outcome};
 use super::other::Other;
-use super::peers::Peers;
+use super::pace::{News, Paces};
+use super::peers::{Peer, Peers};
 use super::reconcile::{Half, Summing};
 use super::replica::Replica;
 use super::sender::StreamId;
@@ -117,6 +118,7 @@ pub(super) enum Counter {
     ReadsRepaired,
     ReadsUnavailable,
     Forwarded,
+    Outpaced,
     AppendsApplied,
     AppendsDuplicate,
     Gaps,
@@ -149,6 +151,7 @@ impl Counter {
             Self::ReadsRepaired => "reads_repaired_total",
             Self::ReadsUnavailable => "reads_unavailable_total",
             Self::Forwarded => "forwarded_total",
+            Self::Outpaced => "outpaced_total",
             Self::AppendsApplied => "appends_applied_total",
             Self::AppendsDuplicate => "appends_duplicate_total",
             Self::Gaps => "gaps_total",
@@ -182,6 +185,8 @@ pub(super) struct Core {
     pub(super) counters: BTreeMap<Counter, u64>,
     /// The wall clock of the step that is under way.
     pub(super) wall: Wall,
+    /// The time of that step.
+    pub(super) time: Time,
     /// The greatest time up to which this node has said that its log is told; what it stamps later is above it.
     pub(super) vouched: u64,
     /// Own writes that the door has not decided on yet; each will be stamped above this time.
@@ -194,6 +199,8 @@ pub(super) struct Core {
     pub(super) lost: BTreeMap<RegionId, u64>,
     /// What this node's disk has room for.
     pub(super) room: Room,
+    /// Who is slow.
+    pub(super) paces: Paces,
     next_id: u64,
 }
 
@@ -225,12 +232,14 @@ impl Core {
             tickets: BTreeMap::new(),
             counters: BTreeMap::new(),
             wall: now.wall,
+            time: now.time,
             vouched: 0,
             at_door: BTreeMap::new(),
             spoilt: BTreeSet::new(),
             sweeping: VecDeque::new(),
             lost: BTreeMap::new(),
             room: Room::default(),
+            paces: Paces::default(),
             // Ids go on rising over restarts, so that a peer can tell a repeated question from a new one.
             next_id: now.wall.0,
         }
@@ -278,6 +287,46 @@ impl Core {
             replica.is_serving
         } else {
             self.peers.is_up(node) && replica.other(node).is_some_and(Other::is_serving)
+        }
+    }
+
+    /// Whether an operation on a partition that this node serves is better carried out by a neighbour: this node's disk
+    /// is slow, and a replica that is not slow serves too.
+    pub(super) fn is_outpaced(&self, partition: PartitionId) -> bool {
+        let Some(replica) = self.replicas.get(&partition) else {
+            return false;
+        };
+        let is_better =
+            |node: &NodeId| !self.paces.is_last(*node) && self.is_serving(replica, *node);
+        let mut line = self.placement.replicas(partition, self.region).iter();
+        self.paces.is_slow(self.me) && line.any(is_better)
+    }
+
+    /// These have not answered a read in time: neighbours among them are asked after others soon.
+    pub(super) fn on_silence(&mut self, silent: impl Iterator<Item = NodeId>) {
+        for node in silent {
+            if node != self.me && self.is_here(node) {
+                self.paces.on_silence(node);
+            }
+        }
+    }
+
+    /// Looks anew at who is slow.
+    pub(super) fn judge_paces(&mut self, outputs: &mut Vec<Output>) {
+        let here = |peer: &Peer| peer.is_up && peer.region == self.region;
+        let neighbours = self.peers.iter().filter(|(_, peer)| here(peer));
+        let mut disks: Vec<(NodeId, u64)> = neighbours
+            .map(|(node, peer)| (node, peer.disk_micros))
+            .collect();
+        let neighbours: Vec<NodeId> = disks.iter().map(|(node, _)| *node).collect();
+        self.paces.judge_answers(&neighbours);
+        disks.push((self.me, self.paces.disk_micros(self.time)));
+        for (node, news) in self.paces.judge_disks(&disks) {
+            let news = match news {
+                News::Slow => Report::DiskSlow(node),
+                News::Well => Report::DiskWell(node),
+            };
+            report(outputs, news);
         }
     }
 

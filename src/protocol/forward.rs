@@ -1,4 +1,4 @@
-//! Operations passed on to a replica, for a node that does not hold the partition or does not serve it yet.
+//! Operations passed on to a replica, for a node that does not hold the partition, does not serve it yet, or is slow.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,13 +19,15 @@ pub(super) enum Why {
     NotHere,
     /// What it must have seen is not here: this region is asked.
     Behind(RegionId),
+    /// The disk here is slow. If nobody else can take it, it is done here.
+    Slow,
 }
 
 impl Why {
     /// What is said if nobody can take it.
     fn outcome(self) -> Outcome {
         match self {
-            Self::NotHere => Outcome::Unavailable(Unavailable::Replicas),
+            Self::NotHere | Self::Slow => Outcome::Unavailable(Unavailable::Replicas),
             Self::Behind(_) => Outcome::NotYet,
         }
     }
@@ -68,11 +70,20 @@ impl Seen {
 
 /// All operations that this node has passed on.
 #[derive(Debug, Default)]
-pub(super) struct Forwards(BTreeMap<u64, Passed>);
+pub(super) struct Forwards {
+    passed: BTreeMap<u64, Passed>,
+    /// Operations that nobody else could take, to be done here.
+    returned: Vec<Accepted>,
+}
 
 impl Forwards {
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.passed.len()
+    }
+
+    /// Operations that nobody else could take, and that this node can do itself.
+    pub(super) fn take_returned(&mut self) -> Vec<Accepted> {
+        std::mem::take(&mut self.returned)
     }
 
     /// Passes an operation on to the first replica in line that is up, of this region or the one that is asked;
@@ -97,20 +108,12 @@ impl Forwards {
         tried: Vec<NodeId>,
         outputs: &mut Vec<Output>,
     ) {
-        let region = match why {
-            Why::NotHere => core.region,
-            Why::Behind(region) => region,
-        };
-        let line = core
-            .placement
-            .replicas(request.partition, region)
-            .iter()
-            .copied();
-        let target = line
-            .filter(|node| *node != core.me && !tried.contains(node))
-            .find(|node| core.peers.is_up(*node));
-        let Some(to) = target else {
-            reply(outputs, request.origin, why.outcome());
+        let Some(to) = target(core, why, &request, &tried) else {
+            if why == Why::Slow {
+                self.returned.push(request);
+            } else {
+                reply(outputs, request.origin, why.outcome());
+            }
             return;
         };
         let id = core.id();
@@ -131,7 +134,7 @@ impl Forwards {
             to,
             tried,
         };
-        self.0.insert(id, passed);
+        self.passed.insert(id, passed);
         send(outputs, to, Lane::Request, message);
     }
 
@@ -145,10 +148,10 @@ impl Forwards {
         outcome: Outcome,
         outputs: &mut Vec<Output>,
     ) {
-        if self.0.get(&id).is_none_or(|passed| passed.to != from) {
+        if self.passed.get(&id).is_none_or(|passed| passed.to != from) {
             return;
         }
-        let Some(mut passed) = self.0.remove(&id) else {
+        let Some(mut passed) = self.passed.remove(&id) else {
             return;
         };
         core.timers
@@ -169,7 +172,7 @@ impl Forwards {
 
     /// It did not answer in time.
     pub(super) fn on_deadline(&mut self, id: u64, outputs: &mut Vec<Output>) {
-        if let Some(passed) = self.0.remove(&id) {
+        if let Some(passed) = self.passed.remove(&id) {
             reply(
                 outputs,
                 passed.request.origin,
@@ -186,13 +189,13 @@ impl Forwards {
         outputs: &mut Vec<Output>,
     ) {
         let ids: Vec<u64> = self
-            .0
+            .passed
             .iter()
             .filter(|(_, passed)| passed.to == peer)
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            if let Some(passed) = self.0.remove(&id) {
+            if let Some(passed) = self.passed.remove(&id) {
                 core.timers
                     .clear(passed.request.deadline, Timer::Forward(id));
                 reply(
@@ -202,6 +205,27 @@ impl Forwards {
                 );
             }
         }
+    }
+}
+
+/// The first replica in line that is up and was not asked yet; one that is slow only if there is no other. But
+/// conditions are all looked at by the first in line, whatever its disk.
+fn target(core: &Core, why: Why, request: &Accepted, tried: &[NodeId]) -> Option<NodeId> {
+    let region = match why {
+        Why::NotHere | Why::Slow => core.region,
+        Why::Behind(region) => region,
+    };
+    let line = core.placement.replicas(request.partition, region).iter();
+    let mut line = line
+        .copied()
+        .filter(|node| *node != core.me && !tried.contains(node) && core.peers.is_up(*node));
+    let is_conditional =
+        matches!(&request.operation, Operation::Write(write) if write.condition.is_some());
+    let is_well = |node: &NodeId| !core.paces.is_last(*node);
+    match why {
+        Why::Slow => line.find(is_well),
+        Why::NotHere | Why::Behind(_) if is_conditional => line.next(),
+        Why::NotHere | Why::Behind(_) => line.clone().find(is_well).or_else(|| line.next()),
     }
 }
 

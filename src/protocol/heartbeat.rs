@@ -72,6 +72,7 @@ impl Heartbeats {
         let wants = receiver.wants(core, peer);
         core.vouch();
         let marks = sender.marks(core, peer);
+        let disk_micros = core.paces.disk_micros(now.time);
         let incarnation = core.actor.incarnation;
         let Some(state) = core.peers.get_mut(peer) else {
             return;
@@ -81,6 +82,7 @@ impl Heartbeats {
             micros: now.wall.0,
             sequence: state.next_sequence(now.time),
             heard: state.heard,
+            disk_micros,
             wants,
             marks,
             known,

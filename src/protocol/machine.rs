@@ -98,6 +98,7 @@ impl Machine {
     /// together; [`Self::next_deadline`] asks for it at once when there are any.
     pub fn step(&mut self, now: Now, input: Input, outputs: &mut Vec<Output>) {
         self.core.wall = now.wall;
+        self.core.time = now.time;
         self.take(now, input, outputs);
         self.show(now, outputs);
     }
@@ -128,10 +129,12 @@ impl Machine {
             Input::Message { from, message } => self.on_message(now, from, message, outputs),
             Input::Staged(effects) => {
                 for (ticket, effect) in effects {
+                    self.core.paces.on_staged(now.time, &effect);
                     self.on_staged(now, ticket, effect, outputs);
                 }
             }
             Input::Durable(tickets) => {
+                self.core.paces.on_durable(now.time);
                 for ticket in tickets {
                     self.on_durable(now, ticket, outputs);
                 }
@@ -173,8 +176,12 @@ impl Machine {
         }
     }
 
-    /// Carries between writes and the reads that they hang on, and from reads to those that go by positions.
+    /// Carries between writes and the reads that they hang on, from reads to those that go by positions, and back what
+    /// nobody else could take.
     fn show(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        for accepted in self.forwards.take_returned() {
+            self.do_here(now, accepted, outputs);
+        }
         for request in self.reads.take_doubtful() {
             if let Some(key) = request.selection.key() {
                 let partition = self.core.partition(key);
@@ -225,6 +232,7 @@ impl Machine {
                 for peer in self.core.peers.fallen_silent(now.time) {
                     self.on_peer_lost(now, peer, true, outputs);
                 }
+                self.core.judge_paces(outputs);
                 self.receiver.choose(now, &self.core, outputs);
                 upkeep::serve(&mut self.core, outputs);
             }
@@ -232,6 +240,7 @@ impl Machine {
                 self.core
                     .timers
                     .set(now.time.after(self.core.limits.upkeep_every), Timer::Upkeep);
+                self.core.paces.on_round();
                 upkeep::round(now, &mut self.core, outputs);
             }
             Timer::Sweep => upkeep::sweep(now, &mut self.core, outputs),
@@ -239,9 +248,9 @@ impl Machine {
             Timer::Stream(id) => self.sender.on_linger(id),
             Timer::Write(id) => self.writes.on_deadline(&mut self.core, id, outputs),
             Timer::Read(id) => self.reads.on_deadline(&mut self.core, id, outputs),
-            Timer::Hedge(id) => self.reads.on_hedge(&self.core, id, outputs),
+            Timer::Hedge(id) => self.reads.on_hedge(&mut self.core, id, outputs),
             Timer::Select(id) => self.selects.on_deadline(&mut self.core, id, outputs),
-            Timer::SelectHedge(id) => self.selects.on_hedge(&self.core, id, outputs),
+            Timer::SelectHedge(id) => self.selects.on_hedge(&mut self.core, id, outputs),
             Timer::Gate(id) => {
                 if let Some(accepted) = self.gates.on_timer(id) {
                     self.route(now, accepted, outputs);
@@ -488,6 +497,7 @@ impl Machine {
         if let Some(peer) = self.core.peers.get_mut(from) {
             let micros = |wall: u64| i64::try_from(wall).unwrap_or(i64::MAX);
             peer.ahead = micros(beat.micros).saturating_sub(micros(now.wall.0));
+            peer.disk_micros = beat.disk_micros;
         }
         self.has_moved = true;
         if heard.is_reborn {

@@ -96,6 +96,8 @@ pub struct Heartbeat {
     pub sequence: u64,
     /// The last sequence heard from the receiver of this message; 0 if none.
     pub heard: u64,
+    /// How long the sender's disk takes until a change is durable, lately, in microseconds.
+    pub disk_micros: u64,
     /// What the sender of this message wants from its receiver: all of it.
     pub wants: Vec<Want>,
     /// Watermarks for what the receiver of this message wants.

@@ -18,6 +18,7 @@ mod observe;
 mod operation;
 mod other;
 mod own;
+mod pace;
 mod peers;
 mod quorum;
 mod read;

@@ -82,6 +82,27 @@ impl Machine {
             }
             return;
         }
+        if may_go_elsewhere(&accepted) && core.is_outpaced(accepted.partition) {
+            core.count(Counter::Outpaced, 1);
+            return self.forwards.start(now, core, Why::Slow, accepted, outputs);
+        }
+        self.admit(now, accepted, outputs);
+    }
+
+    /// Does here what was passed on because this node is slow, and could not be done elsewhere.
+    pub(super) fn do_here(&mut self, now: Now, accepted: Accepted, outputs: &mut Vec<Output>) {
+        let replica = self.core.replicas.get(&accepted.partition);
+        if replica.is_some_and(|replica| replica.is_serving) {
+            self.admit(now, accepted, outputs);
+        } else {
+            let outcome = Outcome::Unavailable(Unavailable::Replicas);
+            reply(outputs, accepted.origin, outcome);
+        }
+    }
+
+    /// An operation on a partition that serves here: to the gate, or on its way.
+    fn admit(&mut self, now: Now, accepted: Accepted, outputs: &mut Vec<Output>) {
+        let core = &mut self.core;
         if let Operation::Write(write) = &accepted.operation {
             if !has_room(core, write) {
                 core.count(Counter::NoRoom, 1);
@@ -322,6 +343,17 @@ fn is_for_another(core: &Core, accepted: &Accepted) -> bool {
     is_client
         && write.condition.is_some()
         && first_in_line(core, accepted.partition) != Some(core.me)
+}
+
+/// Whether a client's operation waits for a disk, and may as well wait for another's. A conditional write is where all
+/// conditions on its partition are looked at; a listing goes on where it began.
+fn may_go_elsewhere(accepted: &Accepted) -> bool {
+    let waits = match &accepted.operation {
+        Operation::Write(write) => write.condition.is_none(),
+        Operation::Get { .. } | Operation::Select { .. } => accepted.level != Level::One,
+        Operation::Count { .. } | Operation::List { .. } | Operation::Wait { .. } => false,
+    };
+    waits && matches!(accepted.origin, Origin::Client(_))
 }
 
 /// Whether the disk has room for a write. One that takes data away makes room in the end.

@@ -32,6 +32,8 @@ pub(super) struct Peer {
     heard_at: Option<Time>,
     /// How far its clock was ahead of ours when it was last heard, in microseconds; its way here makes it less.
     pub(super) ahead: i64,
+    /// How long its disk takes, in microseconds, by its last heartbeat.
+    pub(super) disk_micros: u64,
     /// When the newest of our heartbeats that it echoed was sent.
     echoed_at: Option<Time>,
     sequence: u64,
@@ -57,6 +59,7 @@ impl Peer {
             heard: 0,
             heard_at: None,
             ahead: 0,
+            disk_micros: 0,
             echoed_at: None,
             sequence: 0,
             sent: VecDeque::new(),

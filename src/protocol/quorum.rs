@@ -55,18 +55,21 @@ impl Quorum {
         Self { groups }
     }
 
-    /// Whom to ask first: this node, and of each group as many others that serve as it needs.
+    /// Whom to ask first: this node, and of each group as many others that serve as it needs, slow ones last.
     pub(super) fn first(
         &self,
         me: NodeId,
         is_serving: impl Fn(NodeId) -> bool,
+        is_slow: impl Fn(NodeId) -> bool,
     ) -> BTreeSet<NodeId> {
         let mut asked = BTreeSet::from([me]);
         for group in &self.groups {
             let own = usize::from(group.replicas.contains(&me));
             let others = group.replicas.iter().copied().filter(|node| *node != me);
             let serving = others.filter(|node| is_serving(*node));
-            asked.extend(serving.take(group.need.saturating_sub(own)));
+            let (slow, well): (Vec<NodeId>, Vec<NodeId>) = serving.partition(|node| is_slow(*node));
+            let line = well.into_iter().chain(slow);
+            asked.extend(line.take(group.need.saturating_sub(own)));
         }
         asked
     }
@@ -115,6 +118,21 @@ mod tests {
                 "{kind:?} {level} {nodes:?}"
             );
         }
+    }
+
+    #[test]
+    fn slow_replicas_are_asked_last() {
+        let first = |serving: &[u32], slow: &[u32]| {
+            quorum(Kind::Read, Level::LocalQuorum).first(
+                NodeId(11),
+                |node| serving.contains(&node.0),
+                |node| slow.contains(&node.0),
+            )
+        };
+        let asked = |others: &[u32]| [11].iter().chain(others).copied().map(NodeId).collect();
+        assert_eq!(first(&[11, 12, 13], &[]), asked(&[12]));
+        assert_eq!(first(&[11, 12, 13], &[12]), asked(&[13]));
+        assert_eq!(first(&[11, 12], &[12]), asked(&[12]));
     }
 
     #[test]

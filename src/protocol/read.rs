@@ -7,21 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Answer, Change, Duration, Level, NodeId, PartitionId, Query, Row, RowKey, Selection, Summary,
-    Time,
+    Answer, Change, Level, NodeId, PartitionId, Query, Row, RowKey, Selection, Summary, Time,
 };
 
 use crate::model::planted::{Guard, is_left_out};
 
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
+use super::pace::HEDGE;
 use super::quorum::{Kind, Quorum};
 use super::select::{Asker, SelectRequest};
 use super::step::{Now, Output};
 use super::timers::Timer;
-
-/// A replica that has not answered after so long is not waited for alone.
-const HEDGE: Duration = Duration::from_millis(8);
 
 /// A read as it was asked for.
 #[derive(Clone, PartialEq, Debug)]
@@ -102,7 +99,8 @@ impl Reads {
             );
             return;
         }
-        let asked = quorum.first(core.me, |node| core.is_serving(replica, node));
+        let is_last = |node| core.paces.is_last(node);
+        let asked = quorum.first(core.me, |node| core.is_serving(replica, node), is_last);
         let id = core.id();
         let hedge_at = now.time.after(HEDGE);
         core.timers.set(request.deadline, Timer::Read(id));
@@ -131,7 +129,19 @@ impl Reads {
     }
 
     /// Somebody is slow: ask the other replicas too.
-    pub(super) fn on_hedge(&mut self, core: &Core, id: u64, outputs: &mut Vec<Output>) {
+    pub(super) fn on_hedge(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        if let Some(read) = self.reads.get(&id) {
+            let silent = read
+                .asked
+                .iter()
+                .filter(|node| !read.said.contains_key(node));
+            core.on_silence(silent.copied());
+        }
+        self.ask_rest(core, id, outputs);
+    }
+
+    /// Asks the replicas that were not asked yet.
+    fn ask_rest(&mut self, core: &Core, id: u64, outputs: &mut Vec<Output>) {
         let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
@@ -169,7 +179,7 @@ impl Reads {
         } else {
             // Our own row cannot be read: we do not count, and the others are asked.
             read.own = Some(None);
-            self.on_hedge(core, id, outputs);
+            self.ask_rest(core, id, outputs);
         }
         self.settle(core, id, outputs);
     }
@@ -187,6 +197,7 @@ impl Reads {
             return;
         };
         if matches!(read.stage, Stage::Asking) {
+            core.paces.on_answer(from, core.time, read.hedge_at);
             read.said.insert(from, summary);
             self.settle(core, id, outputs);
         }
@@ -251,7 +262,7 @@ impl Reads {
             read.said.remove(&from);
             read.stage = Stage::Asking;
         }
-        self.on_hedge(core, id, outputs);
+        self.ask_rest(core, id, outputs);
     }
 
     /// A replica has the merged row on disk.

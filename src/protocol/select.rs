@@ -7,21 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::model::{
-    Answer, Change, Duration, Level, NodeId, Part, PartitionId, Place, Position, Query, Row,
-    RowKey, Selection, Time,
+    Answer, Change, Level, NodeId, Part, PartitionId, Place, Position, Query, Row, RowKey,
+    Selection, Time,
 };
 
 use crate::model::planted::{Guard, is_left_out};
 
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
+use super::pace::HEDGE;
 use super::quorum::{Kind, Quorum};
 use super::sides::Side;
 use super::step::{Now, Output};
 use super::timers::Timer;
 
-/// A replica that has not answered after so long is not waited for alone.
-const HEDGE: Duration = Duration::from_millis(8);
 /// Bytes of rows in one message of repair, if it holds more than one.
 const REPAIR_BYTES: usize = 1 << 20;
 
@@ -144,7 +143,8 @@ impl Selects {
             self.fail(core, request, Unavailable::Replicas, outputs);
             return;
         }
-        let asked = quorum.first(core.me, |node| core.is_serving(replica, node));
+        let is_last = |node| core.paces.is_last(node);
+        let asked = quorum.first(core.me, |node| core.is_serving(replica, node), is_last);
         let id = core.id();
         let asking = widened(&request.selection);
         let hedge_at = now.time.after(HEDGE);
@@ -168,8 +168,7 @@ impl Selects {
             hedge_at,
             stage: Stage::Asking,
         };
-        // Where a page ends is not known before this node's own was read.
-        if !matches!(select.asking, Selection::Page { .. }) {
+        if !select.is_page() {
             select.ask_all(core.me, id, outputs);
         }
         self.selects.insert(id, select);
@@ -200,22 +199,31 @@ impl Selects {
             select.own = Some(Side::default());
             select.is_own_readable = false;
         }
-        if matches!(select.asking, Selection::Page { .. }) {
+        if select.is_page() {
             select.ask_all(core.me, id, outputs);
         }
         if !select.is_own_readable {
-            self.on_hedge(core, id, outputs);
+            self.ask_rest(core, id, outputs);
         }
         self.settle(core, id, outputs);
     }
 
     /// Somebody is slow: ask the other replicas too.
-    pub(super) fn on_hedge(&mut self, core: &Core, id: u64, outputs: &mut Vec<Output>) {
+    pub(super) fn on_hedge(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        if let Some(select) = self.selects.get(&id).filter(|select| !select.is_page()) {
+            let silent = (select.asked.iter()).filter(|node| !select.said.contains_key(node));
+            core.on_silence(silent.copied());
+        }
+        self.ask_rest(core, id, outputs);
+    }
+
+    /// Asks the replicas that were not asked yet.
+    fn ask_rest(&mut self, core: &Core, id: u64, outputs: &mut Vec<Output>) {
         let Some(select) = self.selects.get_mut(&id) else {
             return;
         };
-        let is_page = matches!(select.asking, Selection::Page { .. });
-        if !matches!(select.stage, Stage::Asking) || (is_page && select.own.is_none()) {
+        let is_early = select.is_page() && select.own.is_none();
+        if !matches!(select.stage, Stage::Asking) || is_early {
             return;
         }
         let groups = select.quorum.groups.iter();
@@ -244,6 +252,9 @@ impl Selects {
         }
         match select.said.get(&from) {
             None => {
+                if !select.is_page() {
+                    core.paces.on_answer(from, core.time, select.hedge_at);
+                }
                 select.said.insert(from, Word::Early(told));
             }
             Some(Word::Fetching) => {
@@ -271,7 +282,7 @@ impl Selects {
         if let Some(select) = self.selects.get_mut(&id) {
             select.said.remove(&from);
         }
-        self.on_hedge(core, id, outputs);
+        self.ask_rest(core, id, outputs);
     }
 
     /// A replica has a part of the merged rows on disk. One that has not kept a row has had it, and has collected it.
@@ -565,6 +576,11 @@ impl Select {
             *rows_max = rows_max.saturating_mul(2);
             *bytes_max = bytes_max.saturating_mul(2);
         }
+    }
+
+    /// Where a page ends is not known before this node's own was read, and so the others are asked later.
+    fn is_page(&self) -> bool {
+        matches!(self.asking, Selection::Page { .. })
     }
 
     fn has_told(&self, me: NodeId, node: NodeId) -> bool {

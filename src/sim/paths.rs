@@ -45,7 +45,7 @@ pub(crate) const SEEN: [&str; 19] = [
 ];
 
 /// Paths that machines count: the counter, and what it means.
-pub(crate) const COUNTED: [(&str, &str); 18] = [
+pub(crate) const COUNTED: [(&str, &str); 19] = [
     ("reads_repaired_total", "read repaired before the answer"),
     (
         "writes_restamped_total",
@@ -59,6 +59,10 @@ pub(crate) const COUNTED: [(&str, &str); 18] = [
     ("gates_forwarded_total", "session forwarded"),
     ("gates_refused_total", "session refused"),
     ("forwarded_total", "request forwarded"),
+    (
+        "outpaced_total",
+        "request passed on by a node with a slow disk",
+    ),
     ("gaps_total", "gap in a stream refused"),
     ("appends_duplicate_total", "piece of log known already"),
     ("rewinds_total", "stream begun again"),

@@ -70,6 +70,7 @@ fn stream() -> Vec<Sample> {
         micros: TIMESTAMP.micros,
         sequence: 5,
         heard: 4,
+        disk_micros: 1_800,
         wants: vec![want(false)],
         marks: vec![Mark {
             partition: PARTITION,

@@ -30,6 +30,8 @@ pub(super) struct Bench {
     sequences: BTreeMap<NodeId, u64>,
     /// What peers say they heard of us.
     heard: BTreeMap<NodeId, u64>,
+    /// How long peers say that their disks take.
+    pub(super) disk_micros: BTreeMap<NodeId, u64>,
     requests: u64,
 }
 
@@ -134,6 +136,7 @@ impl Bench {
             outputs: Vec::new(),
             sequences: BTreeMap::new(),
             heard: BTreeMap::new(),
+            disk_micros: BTreeMap::new(),
             requests: 0,
         };
         for peer in bench.peers() {
@@ -225,6 +228,7 @@ impl Bench {
             micros: self.now().wall.0,
             sequence,
             heard: self.heard.get(&from).copied().unwrap_or(0),
+            disk_micros: self.disk_micros.get(&from).copied().unwrap_or(0),
             wants: Vec::new(),
             marks: partitions.iter().flat_map(mark).collect(),
             known: partitions.iter().map(known).collect(),

@@ -3,6 +3,7 @@
 mod bench;
 mod gates;
 mod observing;
+mod pacing;
 mod reading;
 mod selecting;
 mod streaming;
