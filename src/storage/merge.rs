@@ -18,7 +18,7 @@ pub(super) const FORGED: Refusal = "two different changes carry the same dot";
 /// What came of merging one row.
 #[derive(Debug, Default)]
 pub(super) struct Met {
-    /// The timestamp of the register here, if it was newer already and was not written over theirs.
+    /// The timestamp of the register here, if it was newer already.
     pub(super) newer: Option<Timestamp>,
     /// Whether what was here had not been seen by the other's writer, nor the other's by the writer here.
     pub(super) is_crossed: bool,
@@ -210,10 +210,8 @@ impl<E: Engine> Door<E> {
                     return Met::default();
                 }
                 if mine.stamp() > theirs.stamp() {
-                    // What replaced theirs does not hide it: theirs was seen, and is over.
-                    let has_seen = mine.replaced == theirs.timestamp;
                     return Met {
-                        newer: (!has_seen).then_some(mine.timestamp),
+                        newer: Some(mine.timestamp),
                         is_crossed: theirs.is_concurrent_with(mine),
                         lost: None,
                     };

@@ -207,25 +207,6 @@ fn a_repeated_piece_changes_nothing() {
     check_store(&b);
 }
 
-/// Stamped again above what has seen it, a write whose coordinator heard late that it was finished would bring back what was
-/// read and deleted since.
-#[test]
-fn what_has_seen_a_write_does_not_hide_it() {
-    let (mut a, mut b, mut c) = (fresh(1), fresh(2), fresh(3));
-    let name = names(first()).next().unwrap();
-    apply(&mut a, put(&name, "a"));
-    let late = piece(&a, &c, first(), a.actor).unwrap();
-    feed(&a, &mut b);
-    apply(&mut b, delete(&name));
-    let deleted = piece(&b, &c, first(), b.actor).unwrap();
-    apply(&mut c, deleted);
-    let Effect::Appended { newer: told, .. } = apply(&mut c, late) else {
-        panic!("not appended");
-    };
-    assert_eq!(told, []);
-    assert_eq!(dump(&c), dump(&b));
-}
-
 /// A read's repair brought the coordinator a finished write that is newer than its own, before any other replica had that:
 /// nobody will hold anything that is newer than what the entry stands for now (simulator, seed 2102389).
 #[test]
