@@ -12,6 +12,10 @@ pub(crate) enum Guard {
     WriteQuorum,
     /// A write that met something newer in its region is stamped again above it.
     Restamp,
+    /// A write that may yet stand at a majority is not stamped again.
+    StandFirst,
+    /// What a repair has brought before its log stood, whatever is there when the log comes.
+    Stood,
     /// A read is answered when a quorum has spoken.
     ReadQuorum,
     /// A read is answered when what it shows is on a quorum.

@@ -346,16 +346,13 @@ fn tell(topology: &Topology, me: NodeId, report: &Report) {
                  run under this node's name?"
             );
         }
-        Report::DiskSlow(slow) => tracing::warn!(
-            node,
-            slow = name(*slow),
-            "disk takes far longer than those of its neighbours: what another replica can do is not left to this node. \
-             Look at its disk, or at what else uses it"
-        ),
-        Report::DiskWell(slow) => tracing::info!(
-            node,
-            slow = name(*slow),
-            "disk is as fast as those of its neighbours again"
-        ),
+        Report::Slow(slow) => {
+            tracing::warn!(
+                node,
+                slow = name(*slow),
+                "node is slow: look at its disk, and at what else runs there"
+            );
+        }
+        Report::Well(slow) => tracing::info!(node, slow = name(*slow), "node is not slow any more"),
     }
 }

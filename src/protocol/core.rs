@@ -290,18 +290,6 @@ impl Core {
         }
     }
 
-    /// Whether an operation on a partition that this node serves is better carried out by a neighbour: this node's disk
-    /// is slow, and a replica that is not slow serves too.
-    pub(super) fn is_outpaced(&self, partition: PartitionId) -> bool {
-        let Some(replica) = self.replicas.get(&partition) else {
-            return false;
-        };
-        let is_better =
-            |node: &NodeId| !self.paces.is_last(*node) && self.is_serving(replica, *node);
-        let mut line = self.placement.replicas(partition, self.region).iter();
-        self.paces.is_slow(self.me) && line.any(is_better)
-    }
-
     /// These have not answered a read in time: neighbours among them are asked after others soon.
     pub(super) fn on_silence(&mut self, silent: impl Iterator<Item = NodeId>) {
         for node in silent {
@@ -323,8 +311,8 @@ impl Core {
         disks.push((self.me, self.paces.disk_micros(self.time)));
         for (node, news) in self.paces.judge_disks(&disks) {
             let news = match news {
-                News::Slow => Report::DiskSlow(node),
-                News::Well => Report::DiskWell(node),
+                News::Slow => Report::Slow(node),
+                News::Well => Report::Well(node),
             };
             report(outputs, news);
         }

@@ -19,7 +19,7 @@ pub(super) enum Why {
     NotHere,
     /// What it must have seen is not here: this region is asked.
     Behind(RegionId),
-    /// The disk here is slow. If nobody else can take it, it is done here.
+    /// The disk here is slow: a neighbour is asked. If none can take it, it is done here.
     Slow,
 }
 
@@ -70,24 +70,15 @@ impl Seen {
 
 /// All operations that this node has passed on.
 #[derive(Debug, Default)]
-pub(super) struct Forwards {
-    passed: BTreeMap<u64, Passed>,
-    /// Operations that nobody else could take, to be done here.
-    returned: Vec<Accepted>,
-}
+pub(super) struct Forwards(BTreeMap<u64, Passed>);
 
 impl Forwards {
     pub(super) fn len(&self) -> usize {
-        self.passed.len()
+        self.0.len()
     }
 
-    /// Operations that nobody else could take, and that this node can do itself.
-    pub(super) fn take_returned(&mut self) -> Vec<Accepted> {
-        std::mem::take(&mut self.returned)
-    }
-
-    /// Passes an operation on to the first replica in line that is up, of this region or the one that is asked;
-    /// one that cannot take it says so, and then the next is asked.
+    /// Passes an operation on that cannot be done here, to the first replica in line that is up, of this region or the one
+    /// that is asked; one that cannot take it says so, and then the next is asked.
     pub(super) fn start(
         &mut self,
         now: Now,
@@ -97,7 +88,20 @@ impl Forwards {
         outputs: &mut Vec<Output>,
     ) {
         core.count(Counter::Forwarded, 1);
-        self.pass(now, core, (why, request), Vec::new(), outputs);
+        let back = self.pass(now, core, (why, request), Vec::new(), outputs);
+        debug_assert!(back.is_none(), "it cannot be done here");
+    }
+
+    /// Offers an operation that could be done here to the neighbours. Gives it back if none can take it.
+    pub(super) fn offer(
+        &mut self,
+        now: Now,
+        core: &mut Core,
+        request: Accepted,
+        outputs: &mut Vec<Output>,
+    ) -> Option<Accepted> {
+        core.count(Counter::Outpaced, 1);
+        self.pass(now, core, (Why::Slow, request), Vec::new(), outputs)
     }
 
     fn pass(
@@ -107,14 +111,13 @@ impl Forwards {
         (why, request): (Why, Accepted),
         tried: Vec<NodeId>,
         outputs: &mut Vec<Output>,
-    ) {
+    ) -> Option<Accepted> {
         let Some(to) = target(core, why, &request, &tried) else {
             if why == Why::Slow {
-                self.returned.push(request);
-            } else {
-                reply(outputs, request.origin, why.outcome());
+                return Some(request);
             }
-            return;
+            reply(outputs, request.origin, why.outcome());
+            return None;
         };
         let id = core.id();
         core.timers.set(request.deadline, Timer::Forward(id));
@@ -134,11 +137,12 @@ impl Forwards {
             to,
             tried,
         };
-        self.passed.insert(id, passed);
+        self.0.insert(id, passed);
         send(outputs, to, Lane::Request, message);
+        None
     }
 
-    /// The replica answered.
+    /// The replica answered. Gives the operation back if no other replica can take it either, and it is to be done here.
     pub(super) fn on_outcome(
         &mut self,
         now: Now,
@@ -147,32 +151,33 @@ impl Forwards {
         from: NodeId,
         outcome: Outcome,
         outputs: &mut Vec<Output>,
-    ) {
-        if self.passed.get(&id).is_none_or(|passed| passed.to != from) {
-            return;
+    ) -> Option<Accepted> {
+        let mut passed = self.0.remove(&id)?;
+        if passed.to != from {
+            self.0.insert(id, passed);
+            return None;
         }
-        let Some(mut passed) = self.passed.remove(&id) else {
-            return;
-        };
         core.timers
             .clear(passed.request.deadline, Timer::Forward(id));
         // Nothing happened, and another replica may have the quorum, or the room.
-        let may_pass = matches!(
+        let is_short = matches!(
             outcome,
             Outcome::Unavailable(Unavailable::Replicas | Unavailable::Disk)
         );
-        if may_pass {
-            passed.tried.push(from);
-            let again = (passed.why, passed.request);
-            self.pass(now, core, again, passed.tried, outputs);
-        } else {
+        let is_busy = matches!(outcome, Outcome::Unavailable(Unavailable::Overloaded));
+        let may_pass = is_short || (is_busy && passed.why == Why::Slow);
+        if !may_pass {
             reply(outputs, passed.request.origin, outcome);
+            return None;
         }
+        passed.tried.push(from);
+        let again = (passed.why, passed.request);
+        self.pass(now, core, again, passed.tried, outputs)
     }
 
     /// It did not answer in time.
     pub(super) fn on_deadline(&mut self, id: u64, outputs: &mut Vec<Output>) {
-        if let Some(passed) = self.passed.remove(&id) {
+        if let Some(passed) = self.0.remove(&id) {
             reply(
                 outputs,
                 passed.request.origin,
@@ -189,13 +194,13 @@ impl Forwards {
         outputs: &mut Vec<Output>,
     ) {
         let ids: Vec<u64> = self
-            .passed
+            .0
             .iter()
             .filter(|(_, passed)| passed.to == peer)
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            if let Some(passed) = self.passed.remove(&id) {
+            if let Some(passed) = self.0.remove(&id) {
                 core.timers
                     .clear(passed.request.deadline, Timer::Forward(id));
                 reply(
@@ -208,22 +213,25 @@ impl Forwards {
     }
 }
 
-/// The first replica in line that is up and was not asked yet; one that is slow only if there is no other. But
-/// conditions are all looked at by the first in line, whatever its disk.
+/// The first replica in line that is up and was not asked yet; one that is slow or late only if there is no other. But
+/// conditions are all looked at by the first in line, whoever that is; and a node that could do it itself passes it only
+/// to one that serves.
 fn target(core: &Core, why: Why, request: &Accepted, tried: &[NodeId]) -> Option<NodeId> {
     let region = match why {
         Why::NotHere | Why::Slow => core.region,
         Why::Behind(region) => region,
     };
     let line = core.placement.replicas(request.partition, region).iter();
-    let mut line = line
-        .copied()
-        .filter(|node| *node != core.me && !tried.contains(node) && core.peers.is_up(*node));
+    let may_take =
+        |node: &NodeId| *node != core.me && !tried.contains(node) && core.peers.is_up(*node);
+    let mut line = line.copied().filter(may_take);
     let is_conditional =
         matches!(&request.operation, Operation::Write(write) if write.condition.is_some());
-    let is_well = |node: &NodeId| !core.paces.is_last(*node);
+    let is_well = |node: &NodeId| !core.paces.is_asked_last(*node);
+    let replica = core.replicas.get(&request.partition);
+    let serves = |node: &NodeId| replica.is_some_and(|replica| core.is_serving(replica, *node));
     match why {
-        Why::Slow => line.find(is_well),
+        Why::Slow => line.find(|node| is_well(node) && serves(node)),
         Why::NotHere | Why::Behind(_) if is_conditional => line.next(),
         Why::NotHere | Why::Behind(_) => line.clone().find(is_well).or_else(|| line.next()),
     }

@@ -176,12 +176,8 @@ impl Machine {
         }
     }
 
-    /// Carries between writes and the reads that they hang on, from reads to those that go by positions, and back what
-    /// nobody else could take.
+    /// Carries between writes and the reads that they hang on, and from reads to those that go by positions.
     fn show(&mut self, now: Now, outputs: &mut Vec<Output>) {
-        for accepted in self.forwards.take_returned() {
-            self.do_here(now, accepted, outputs);
-        }
         for request in self.reads.take_doubtful() {
             if let Some(key) = request.selection.key() {
                 let partition = self.core.partition(key);
@@ -331,8 +327,7 @@ impl Machine {
                 self.on_operation(now, asked, outputs);
             }
             Message::Forwarded { id, outcome } => {
-                self.forwards
-                    .on_outcome(now, &mut self.core, id, from, outcome, outputs);
+                self.on_forwarded(now, from, (id, outcome), outputs);
             }
             Message::Read { id, keys, whole } => {
                 answer::on_read(&mut self.core, from, id, keys, whole, outputs);

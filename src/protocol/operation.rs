@@ -82,21 +82,34 @@ impl Machine {
             }
             return;
         }
-        if may_go_elsewhere(&accepted) && core.is_outpaced(accepted.partition) {
-            core.count(Counter::Outpaced, 1);
-            return self.forwards.start(now, core, Why::Slow, accepted, outputs);
+        if core.paces.is_slow(core.me) && may_go_elsewhere(&accepted) {
+            if let Some(back) = self.forwards.offer(now, core, accepted, outputs) {
+                self.admit(now, back, outputs);
+            }
+            return;
         }
         self.admit(now, accepted, outputs);
     }
 
-    /// Does here what was passed on because this node is slow, and could not be done elsewhere.
-    pub(super) fn do_here(&mut self, now: Now, accepted: Accepted, outputs: &mut Vec<Output>) {
-        let replica = self.core.replicas.get(&accepted.partition);
+    /// A neighbour answered what was passed on to it.
+    pub(super) fn on_forwarded(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        (id, outcome): (u64, Outcome),
+        outputs: &mut Vec<Output>,
+    ) {
+        let core = &mut self.core;
+        let back = self
+            .forwards
+            .on_outcome(now, core, id, from, outcome, outputs);
+        let Some(back) = back else { return };
+        let replica = core.replicas.get(&back.partition);
         if replica.is_some_and(|replica| replica.is_serving) {
-            self.admit(now, accepted, outputs);
+            self.admit(now, back, outputs);
         } else {
             let outcome = Outcome::Unavailable(Unavailable::Replicas);
-            reply(outputs, accepted.origin, outcome);
+            reply(outputs, back.origin, outcome);
         }
     }
 
@@ -345,15 +358,12 @@ fn is_for_another(core: &Core, accepted: &Accepted) -> bool {
         && first_in_line(core, accepted.partition) != Some(core.me)
 }
 
-/// Whether a client's operation waits for a disk, and may as well wait for another's. A conditional write is where all
-/// conditions on its partition are looked at; a listing goes on where it began.
+/// Whether an operation is a client's write that may as well wait for another disk. Where conditions on a partition are
+/// looked at, all are. Reads seldom wait for a disk to write, and need not hang on one neighbour.
 fn may_go_elsewhere(accepted: &Accepted) -> bool {
-    let waits = match &accepted.operation {
-        Operation::Write(write) => write.condition.is_none(),
-        Operation::Get { .. } | Operation::Select { .. } => accepted.level != Level::One,
-        Operation::Count { .. } | Operation::List { .. } | Operation::Wait { .. } => false,
-    };
-    waits && matches!(accepted.origin, Origin::Client(_))
+    let is_free =
+        matches!(&accepted.operation, Operation::Write(write) if write.condition.is_none());
+    is_free && matches!(accepted.origin, Origin::Client(_))
 }
 
 /// Whether the disk has room for a write. One that takes data away makes room in the end.

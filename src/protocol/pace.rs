@@ -19,26 +19,31 @@ const TIMES: u64 = 3;
 const RELIEF: u64 = 2;
 /// A sample moves a smoothed value by one part in so many of what it differs.
 const SMOOTHING: u64 = 8;
+/// Rounds of upkeep after which it is not known any more how long somebody takes who was not needed.
+const FORGET_AFTER: u32 = 5;
 /// It is said of a node that its disk is slow when it was found so as often as this in a row: once every heartbeat.
 const SAY_AFTER: u32 = 10;
 
-/// A smoothed time that is forgotten when nothing is added to it.
+/// A smoothed time: known while it is used, and for some rounds after.
 #[derive(Clone, Copy, Debug, Default)]
 struct Smoothed {
-    micros: u64,
-    is_used: bool,
+    micros: Option<u64>,
+    unused: u32,
 }
 
 impl Smoothed {
     fn add(&mut self, took: Duration) {
-        let kept = self.micros - self.micros / SMOOTHING;
-        self.micros = kept.saturating_add(micros(took) / SMOOTHING);
-        self.is_used = true;
+        let took = micros(took);
+        let kept = |old: u64| old - old / SMOOTHING;
+        let next = |old: u64| kept(old).saturating_add(took / SMOOTHING);
+        self.micros = Some(self.micros.map_or(took, next));
+        self.unused = 0;
     }
 
     fn on_round(&mut self) {
-        if !std::mem::take(&mut self.is_used) {
-            self.micros /= 2;
+        self.unused = self.unused.saturating_add(1);
+        if self.unused > FORGET_AFTER {
+            self.micros = None;
         }
     }
 }
@@ -69,7 +74,19 @@ pub(super) struct Paces {
 impl Paces {
     /// A change was decided by the door. One that writes nothing tells nothing of the disk.
     pub(super) fn on_staged(&mut self, now: Time, effect: &Effect) {
-        if matches!(effect, Effect::Written { .. } | Effect::Appended { .. }) {
+        let is_written = match effect {
+            Effect::Written { items, .. } => !items.is_empty(),
+            Effect::Appended { .. } => true,
+            Effect::Denied(_)
+            | Effect::Gap { .. }
+            | Effect::Early { .. }
+            | Effect::Repaired { .. }
+            | Effect::Trimmed { .. }
+            | Effect::Swept { .. }
+            | Effect::Done
+            | Effect::Refused { .. } => false,
+        };
+        if is_written {
             self.began = self.began.or(Some(now));
         }
     }
@@ -94,12 +111,12 @@ impl Paces {
     pub(super) fn on_silence(&mut self, peer: NodeId) {
         let answer = self.answers.entry(peer).or_default();
         answer.add(HEDGE);
-        if answer.micros > self.late_above.max(ANSWER_MIN) {
+        if answer.micros > Some(self.late_above.max(ANSWER_MIN)) {
             self.late.insert(peer);
         }
     }
 
-    /// A round of upkeep: what was long ago says ever less of who is not used.
+    /// A round of upkeep: what was long ago says nothing of now.
     pub(super) fn on_round(&mut self) {
         self.disk.on_round();
         for answer in self.answers.values_mut() {
@@ -107,10 +124,11 @@ impl Paces {
         }
     }
 
-    /// How long this node's disk takes, in microseconds. A batch that hangs says so before it ends.
+    /// How long this node takes until a change is on its disk, in microseconds; zero if that is not known. A batch that
+    /// hangs says so before it ends.
     pub(super) fn disk_micros(&self, now: Time) -> u64 {
-        let hangs = self.began.map_or(0, |began| micros(now.since(began)));
-        self.disk.micros.max(hangs)
+        let hangs = self.began.map(|began| micros(now.since(began)));
+        self.disk.micros.max(hangs).unwrap_or(0)
     }
 
     /// Whether a node's disk is slow, as far as its region goes.
@@ -119,14 +137,15 @@ impl Paces {
     }
 
     /// Whether a node is better asked after others.
-    pub(super) fn is_last(&self, node: NodeId) -> bool {
+    pub(super) fn is_asked_last(&self, node: NodeId) -> bool {
         self.is_slow(node) || self.late.contains(&node)
     }
 
-    /// Looks anew at which disks are slow, of all nodes of this region that are up, each with how long its disk takes.
-    /// Slow is what is far from the median, so it is never most of them.
+    /// Looks anew at which disks are slow, of all nodes of this region that are up, each with how long its disk takes, or
+    /// zero. Slow is what is far from the median of what is known, so it is never most of them.
     pub(super) fn judge_disks(&mut self, disks: &[(NodeId, u64)]) -> Vec<(NodeId, News)> {
-        let mut sorted: Vec<u64> = disks.iter().map(|(_, micros)| *micros).collect();
+        let known = disks.iter().filter(|(_, micros)| *micros > 0);
+        let mut sorted: Vec<u64> = known.map(|(_, micros)| *micros).collect();
         sorted.sort_unstable();
         let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
         let bar = median.saturating_mul(TIMES).max(DISK_MIN);
@@ -146,14 +165,15 @@ impl Paces {
         news
     }
 
-    /// Looks anew at which neighbours answer late, of all that are up: far later than the first of them.
-    pub(super) fn judge_answers(&mut self, peers: &[NodeId]) {
-        let micros = |peer: &NodeId| self.answers.get(peer).map_or(0, |answer| answer.micros);
-        let least = peers.iter().map(micros).min().unwrap_or(0);
+    /// Looks anew at which neighbours answer late, of all that are up: far later than the first of those that are known.
+    pub(super) fn judge_answers(&mut self, neighbours: &[NodeId]) {
+        let known = |node: &NodeId| Some((*node, self.answers.get(node)?.micros?));
+        let known: Vec<(NodeId, u64)> = neighbours.iter().filter_map(known).collect();
+        let least = known.iter().map(|(_, micros)| *micros).min().unwrap_or(0);
         let bar = least.saturating_mul(TIMES).max(ANSWER_MIN);
         self.late_above = bar;
-        let late = peers.iter().filter(|peer| micros(peer) > bar);
-        self.late = late.copied().collect();
+        let late = known.iter().filter(|(_, micros)| *micros > bar);
+        self.late = late.map(|(node, _)| *node).collect();
     }
 }
 
@@ -164,7 +184,8 @@ fn micros(span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::samples::PARTITION;
+    use crate::model::Reach;
+    use crate::protocol::samples::{ME, PARTITION};
 
     const MILLI: u64 = 1_000;
 
@@ -173,8 +194,15 @@ mod tests {
     }
 
     fn written() -> Effect {
-        let (partition, items) = (PARTITION, Vec::new());
-        Effect::Written { partition, items }
+        Effect::Appended {
+            partition: PARTITION,
+            actor: ME,
+            reach: Reach::default(),
+            newer: Vec::new(),
+            crossed: Vec::new(),
+            written: Vec::new(),
+            lost: BTreeMap::new(),
+        }
     }
 
     fn millis(all: &[u64]) -> Vec<(NodeId, u64)> {
@@ -218,11 +246,26 @@ mod tests {
         let mut paces = Paces::default();
         paces.on_staged(at(0), &written());
         paces.on_durable(at(800));
-        assert_eq!(paces.disk_micros(at(800)), 100 * MILLI);
+        for _ in 0..FORGET_AFTER {
+            paces.on_round();
+            assert_eq!(paces.disk_micros(at(800)), 800 * MILLI);
+        }
         paces.on_round();
-        assert_eq!(paces.disk_micros(at(800)), 100 * MILLI, "it was used");
-        paces.on_round();
-        assert_eq!(paces.disk_micros(at(800)), 50 * MILLI);
+        assert_eq!(paces.disk_micros(at(800)), 0);
+    }
+
+    #[test]
+    fn a_disk_that_is_seldom_used_is_known_all_the_same() {
+        let mut paces = Paces::default();
+        for second in (0..20).step_by(3) {
+            paces.on_staged(at(second * 1_000), &written());
+            paces.on_durable(at(second * 1_000 + 60));
+            for _ in 0..3 {
+                paces.on_round();
+            }
+            let took = paces.disk_micros(at(second * 1_000 + 60));
+            assert!((55 * MILLI..=60 * MILLI).contains(&took), "{took}");
+        }
     }
 
     #[test]
@@ -236,6 +279,7 @@ mod tests {
             (&[60, 2], &[]),
             (&[60], &[]),
             (&[60, 60, 2, 2, 2], &[1, 2]),
+            (&[25, 25, 0, 0, 0], &[]),
             (&[], &[]),
         ] {
             let mut paces = Paces::default();
@@ -279,7 +323,7 @@ mod tests {
     #[test]
     fn late_is_who_answers_far_later_than_the_first() {
         for (all, expected) in [
-            (&[0, 7][..], &[2][..]),
+            (&[1, 7][..], &[2][..]),
             (&[7, 7], &[]),
             (&[1, 1], &[]),
             (&[2, 3, 7], &[3]),
@@ -300,12 +344,16 @@ mod tests {
     }
 
     #[test]
-    fn who_is_silent_again_and_again_is_late_at_once() {
+    fn who_is_silent_is_late_at_once() {
         let mut paces = Paces::default();
-        for is_late in [false, false, true] {
+        paces.on_answer(NodeId(1), at(1), at(8));
+        assert!(!paces.is_asked_last(NodeId(1)));
+        for _ in 0..3 {
             paces.on_silence(NodeId(1));
-            assert_eq!(paces.is_last(NodeId(1)), is_late);
         }
+        assert!(paces.is_asked_last(NodeId(1)));
+        paces.on_silence(NodeId(2));
+        assert!(paces.is_asked_last(NodeId(2)));
     }
 
     #[test]
@@ -318,17 +366,14 @@ mod tests {
     #[test]
     fn who_was_late_is_tried_again_after_a_while() {
         let mut paces = Paces::default();
-        let peers = [NodeId(1), NodeId(2)];
-        for _ in 0..64 {
-            paces.on_silence(NodeId(2));
-        }
-        for rounds in 0.. {
-            paces.judge_answers(&peers);
-            if !paces.is_last(NodeId(2)) {
-                assert_eq!(rounds, 3);
-                break;
-            }
+        paces.on_silence(NodeId(2));
+        for _ in 0..=FORGET_AFTER {
+            paces.on_answer(NodeId(1), at(1), at(8));
+            paces.judge_answers(&[NodeId(1), NodeId(2)]);
+            assert!(paces.is_asked_last(NodeId(2)));
             paces.on_round();
         }
+        paces.judge_answers(&[NodeId(1), NodeId(2)]);
+        assert!(!paces.is_asked_last(NodeId(2)));
     }
 }

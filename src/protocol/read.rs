@@ -99,7 +99,7 @@ impl Reads {
             );
             return;
         }
-        let is_last = |node| core.paces.is_last(node);
+        let is_last = |node| core.paces.is_asked_last(node);
         let asked = quorum.first(core.me, |node| core.is_serving(replica, node), is_last);
         let id = core.id();
         let hedge_at = now.time.after(HEDGE);

@@ -159,9 +159,9 @@ pub enum Report {
     Fenced(PartitionId),
     /// A peer claims changes of this very life that this node never made: its word is not taken in.
     Impossible(PartitionId, NodeId),
-    /// The disk of a node of this region (this one, perhaps) has taken far longer than its neighbours' for a while: what
-    /// another replica can do is not left to it.
-    DiskSlow(NodeId),
-    /// That disk is as the others again.
-    DiskWell(NodeId),
+    /// A node of this region (this one, perhaps) has taken far longer than its neighbours to make changes durable, for a
+    /// while: what another replica can do is not left to it.
+    Slow(NodeId),
+    /// It is as the others again.
+    Well(NodeId),
 }

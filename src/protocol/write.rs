@@ -1,9 +1,12 @@
 //! Coordinating writes: shown to the coordinator what they hang on, stamped by the door, sent to the replicas, answered
 //! when enough have them on disk.
 //!
-//! A replica that already holds something newer says so; then the write is stamped again above it before
-//! anyone is told that it is done. Otherwise two coordinators with skewed clocks could answer OK to a write
-//! that an older, finished write hides (P2). Only registers can be hidden so; what merges by causality cannot.
+//! A replica that already holds something newer says so. A write *stands* at a replica if it was the newest there when it
+//! came. Where it stood at a majority of the region, nothing hid it that had finished before it began, and it is done,
+//! whatever came since. Where it cannot come to stand at a majority, no quorum can have shown it, and something that had
+//! finished may hide it (P2): it is stamped again above that. Until one of the two is certain it waits; stamped again after
+//! somebody has read it, it would undo what was written over it. Only registers can be hidden so; what merges by causality
+//! cannot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -45,8 +48,11 @@ enum Stage {
     Waiting {
         numbers: RangeInclusive<u64>,
         summary: Summary,
-        vouched: BTreeSet<NodeId>,
+        /// Replicas of this region that have it on disk, and whether it stood there.
+        vouched: BTreeMap<NodeId, bool>,
         newer: Timestamp,
+        /// Replicas of this region that served when it was stamped: a read may have shown it at one that has not told.
+        serving: BTreeSet<NodeId>,
     },
     /// There was nothing to do; waiting until a quorum has that for which there was not.
     Confirming { left: usize },
@@ -227,7 +233,7 @@ impl Writes {
         match effect {
             Effect::Written { partition, items } => {
                 own::log(core, sender, *partition, items);
-                self.on_stamped(*partition, id, items);
+                self.on_stamped(core, *partition, id, items);
             }
             Effect::Denied(denial) => self.on_refused(core, id, Some(denial), outputs),
             Effect::Refused { .. }
@@ -241,18 +247,25 @@ impl Writes {
         }
     }
 
-    fn on_stamped(&mut self, partition: PartitionId, id: u64, items: &[LogItem]) {
+    fn on_stamped(&mut self, core: &Core, partition: PartitionId, id: u64, items: &[LogItem]) {
         let (Some(first), Some(last)) = (items.first(), items.last()) else {
             return;
         };
+        let Some(replica) = core.replicas.get(&partition) else {
+            return;
+        };
+        let here = replica.replicas_in(core.region).iter().copied();
         let Some(write) = self.writes.get_mut(&id) else {
             return;
         };
         write.stage = Stage::Waiting {
             numbers: first.n..=last.n,
             summary: last.row.summary(),
-            vouched: BTreeSet::new(),
+            vouched: BTreeMap::new(),
             newer: Timestamp::ZERO,
+            serving: here
+                .filter(|node| core.is_serving(replica, *node))
+                .collect(),
         };
         self.waiting.insert((partition, last.n), id);
     }
@@ -418,20 +431,27 @@ impl Writes {
         }
     }
 
+    /// A replica has a write on disk, and held a register of this timestamp before. Other regions merge; only within a region
+    /// must a finished write never be hidden.
     fn vouch(&mut self, core: &Core, id: u64, from: NodeId, held: Timestamp) {
-        let Some(write) = self.writes.get_mut(&id) else {
+        let Some(write) = self.writes.get_mut(&id).filter(|_| core.is_here(from)) else {
             return;
         };
-        if let Stage::Waiting { vouched, newer, .. } = &mut write.stage {
-            vouched.insert(from);
-            // Other regions merge; only within a region must a finished write never be hidden.
-            if core.is_here(from) {
-                *newer = (*newer).max(held);
-            }
+        if let Stage::Waiting {
+            vouched,
+            newer,
+            summary,
+            ..
+        } = &mut write.stage
+        {
+            // Equal timestamps are told apart by the dot, and the replica said that its own wins.
+            let stands = !summary.is_register || held < summary.timestamp;
+            vouched.insert(from, stands);
+            *newer = (*newer).max(held);
         }
     }
 
-    /// Answers a write that enough replicas have, or stamps it again if something newer was there before.
+    /// Answers a write that enough replicas have, or stamps it again if something newer may hide it.
     fn settle(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
         let Some(write) = self.writes.get_mut(&id) else {
             return;
@@ -441,6 +461,7 @@ impl Writes {
             summary,
             vouched,
             newer,
+            serving,
         } = &write.stage
         else {
             return;
@@ -452,7 +473,7 @@ impl Writes {
         // In this region a replica must have told what it held; elsewhere it is enough to have the change.
         let has = |node: NodeId| {
             if core.is_here(node) {
-                vouched.contains(&node)
+                vouched.contains_key(&node)
             } else {
                 replica.complete_at(node, core.actor) >= n
             }
@@ -460,23 +481,36 @@ impl Writes {
         if !write.quorum.is_met(has) && !is_left_out(Guard::WriteQuorum) {
             return;
         }
-        self.waiting.remove(&(write.partition, n));
-        // Equal timestamps are told apart by the dot, and the replica said that its own wins.
-        if summary.is_register && newer >= summary.timestamp && !is_left_out(Guard::Restamp) {
-            write.stage = Stage::Stamping { is_first: false };
-            write.is_crossed = true;
-            // The condition held when it was looked at; now the row is what this write made it.
-            let change = crate::model::Write {
-                above: newer,
-                condition: None,
-                ..write.request.write.clone()
-            };
-            core.count(Counter::WritesRestamped, 1);
-            give(core, id, change, outputs);
-            return;
+        let replicas = replica.replicas_in(core.region).len();
+        match standing(vouched, serving, replicas) {
+            Standing::Open if !is_left_out(Guard::StandFirst) => return,
+            Standing::Open | Standing::Hidden if !is_left_out(Guard::Restamp) => {
+                self.waiting.remove(&(write.partition, n));
+                self.restamp(core, id, newer, outputs);
+                return;
+            }
+            Standing::Open | Standing::Hidden | Standing::Stands => {}
         }
+        self.waiting.remove(&(write.partition, n));
         let summary = summary.clone();
         self.finish(core, id, Some(summary), outputs);
+    }
+
+    /// Stamps a write again, above what may hide it.
+    fn restamp(&mut self, core: &mut Core, id: u64, newer: Timestamp, outputs: &mut Vec<Output>) {
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
+        write.stage = Stage::Stamping { is_first: false };
+        write.is_crossed = true;
+        // The condition held when it was looked at; now the row is what this write made it.
+        let change = crate::model::Write {
+            above: newer,
+            condition: None,
+            ..write.request.write.clone()
+        };
+        core.count(Counter::WritesRestamped, 1);
+        give(core, id, change, outputs);
     }
 
     /// Answers OK.
@@ -506,6 +540,36 @@ impl Writes {
             is_crossed: write.is_crossed && !is_left_out(Guard::Crossed),
         };
         reply(outputs, write.request.origin, Outcome::Written(written));
+    }
+}
+
+/// Whether a write that a quorum has on disk may be hidden.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    /// It stood at a majority of the region, or nobody held anything newer.
+    Stands,
+    /// It cannot come to stand at a majority any more.
+    Hidden,
+    /// That hangs on replicas that have not told.
+    Open,
+}
+
+/// What the replicas of a region say of a write: where it stood, and where it may yet come to. One that did not serve when
+/// it was stamped has shown it to nobody.
+fn standing(
+    vouched: &BTreeMap<NodeId, bool>,
+    serving: &BTreeSet<NodeId>,
+    replicas: usize,
+) -> Standing {
+    let majority = replicas / 2 + 1;
+    let stands = vouched.values().filter(|stands| **stands).count();
+    let open = serving.iter().filter(|node| !vouched.contains_key(node));
+    if stands >= majority || stands == vouched.len() {
+        Standing::Stands
+    } else if stands + open.count() < majority {
+        Standing::Hidden
+    } else {
+        Standing::Open
     }
 }
 
@@ -541,4 +605,56 @@ fn give(core: &mut Core, id: u64, mut write: crate::model::Write, outputs: &mut 
     write.above = write.above.max(floor);
     let ticket = core.change(outputs, Purpose::Write(id), Change::Write(write));
     core.at_door.insert(ticket, before);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_hidden_only_where_it_cannot_stand_at_a_majority() {
+        for (told, serving, replicas, expected) in [
+            (
+                &[(1, true), (2, true)][..],
+                &[1, 2, 3][..],
+                3,
+                Standing::Stands,
+            ),
+            (
+                &[(1, true), (2, true), (3, false)],
+                &[1, 2, 3],
+                3,
+                Standing::Stands,
+            ),
+            (&[(1, true), (3, false)], &[1, 2, 3], 3, Standing::Open),
+            (&[(1, true), (3, false)], &[1, 3], 3, Standing::Hidden),
+            (
+                &[(1, true), (2, false), (3, false)],
+                &[1, 2, 3],
+                3,
+                Standing::Hidden,
+            ),
+            (&[(1, true)], &[1], 1, Standing::Stands),
+            (&[(1, true), (2, false)], &[1, 2], 2, Standing::Hidden),
+            (
+                &[(1, true), (2, true), (3, false)],
+                &[1, 2, 3, 4, 5],
+                5,
+                Standing::Open,
+            ),
+            (
+                &[(1, true), (2, false), (3, false)],
+                &[1, 2, 3, 4],
+                5,
+                Standing::Hidden,
+            ),
+            // Unsafe: nobody else was waited for.
+            (&[(1, true)], &[1, 2, 3], 3, Standing::Stands),
+        ] {
+            let vouched = told.iter().map(|(node, stands)| (NodeId(*node), *stands));
+            let serving = serving.iter().copied().map(NodeId).collect();
+            let said = standing(&vouched.collect(), &serving, replicas);
+            assert_eq!(said, expected, "{told:?} of {replicas}");
+        }
+    }
 }

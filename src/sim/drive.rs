@@ -317,8 +317,8 @@ impl World {
             Report::Reconciled { .. } => "reconciled",
             Report::Fenced(_) => "fenced",
             Report::Impossible(..) => "impossible",
-            Report::DiskSlow(..) => "disk slow",
-            Report::DiskWell(..) => "disk well",
+            Report::Slow(_) => "slow",
+            Report::Well(_) => "well",
         };
         self.tally.saw(name);
         let facts = [11, index as u64, name.len() as u64];

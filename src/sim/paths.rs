@@ -59,10 +59,7 @@ pub(crate) const COUNTED: [(&str, &str); 19] = [
     ("gates_forwarded_total", "session forwarded"),
     ("gates_refused_total", "session refused"),
     ("forwarded_total", "request forwarded"),
-    (
-        "outpaced_total",
-        "request passed on by a node with a slow disk",
-    ),
+    ("outpaced_total", "write offered to others by a slow node"),
     ("gaps_total", "gap in a stream refused"),
     ("appends_duplicate_total", "piece of log known already"),
     ("rewinds_total", "stream begun again"),

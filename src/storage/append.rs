@@ -81,8 +81,9 @@ impl<E: Engine> Door<E> {
         // What is complete is known: of that nothing is told again, for nobody counts what lies before the piece's start.
         for item in piece.items.iter().filter(|item| item.n > before.complete) {
             let met = self.apply(wall, partition, actor, item)?;
-            let is_hidden = met.newer.or_else(|| hidden_by(actor, item));
-            newer.extend(is_hidden.map(|timestamp| (item.n, timestamp)));
+            let hides = met.newer.or_else(|| hidden_by(actor, item));
+            let hides = hides.filter(|_| !self.has_stood(partition, Dot { actor, n: item.n }));
+            newer.extend(hides.map(|timestamp| (item.n, timestamp)));
             crossed.extend(met.is_crossed.then_some(item.n));
             lost.extend(met.lost);
         }
@@ -95,6 +96,9 @@ impl<E: Engine> Door<E> {
                 marks.reach.complete = marks.reach.complete.max(piece.to);
             }
         });
+        if let Some(known) = self.partitions.get_mut(&partition) {
+            known.stood.forget(actor, known.marks(actor).reach.complete);
+        }
         self.hold_log_bytes(partition, actor)?;
         let (written, lost) = self.keep_lost(wall, partition, lost)?;
         Ok(Effect::Appended {
@@ -106,6 +110,12 @@ impl<E: Engine> Door<E> {
             written,
             lost,
         })
+    }
+
+    /// Whether a version was the newest of its row here, before its log came.
+    fn has_stood(&self, partition: PartitionId, dot: Dot) -> bool {
+        let known = self.partitions.get(&partition);
+        known.is_some_and(|known| known.stood.has(dot)) && !is_left_out(Guard::Stood)
     }
 
     fn check_piece(&self, piece: Piece<'_>) -> Result<(), Refusal> {

@@ -45,6 +45,13 @@ impl<E: Engine> Door<E> {
         let met = self.merge_row(partition, key, old.as_ref(), row, None)?;
         let (written, lost) = self.keep_lost(wall, partition, met.lost.into_iter().collect())?;
         let summary = self.load(key)?.map(|now| now.row.summary());
+        if let (Row::Register(theirs), Some(now), Some(known)) =
+            (row, &summary, self.partitions.get_mut(&partition))
+            && now.dot == theirs.dot
+            && !known.covers(theirs.dot)
+        {
+            known.stood.note(theirs.dot);
+        }
         Ok(Effect::Repaired {
             summary,
             written,

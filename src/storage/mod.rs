@@ -41,6 +41,7 @@ mod select;
 mod spoil;
 mod stage;
 mod stats;
+mod stood;
 mod store;
 mod supervise;
 mod sweep;

@@ -8,6 +8,7 @@ use crate::model::{
 };
 
 use super::form::{MarksForm, PartitionForm};
+use super::stood::Stood;
 
 /// An actor's log in one partition.
 /// Invariant: `swept <= trimmed <= applied`, and entries above `trimmed` that rows name are in the log.
@@ -79,6 +80,8 @@ pub(super) struct Partition {
     pub(super) collected: Context,
     /// What was retired when something was collected last.
     pub(super) retired_before: BTreeMap<NodeId, Incarnation>,
+    /// Registers that stood here before their log came.
+    pub(super) stood: Stood,
 }
 
 impl Partition {

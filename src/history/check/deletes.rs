@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::history::{Action, Ending, Record, version_words};
-use crate::model::RowKey;
+use crate::model::{RegionId, RowKey};
 
-use super::sights::observed;
+use super::sights::{Scope, is_near, observed};
 use super::{Shown, Sight};
 
 /// A key whose greatest acknowledged write is a delete holds nothing, or something stamped later. Of two writes with one
@@ -36,12 +36,12 @@ pub(super) fn check(records: &[Record], shown: &Shown) -> Result<(), String> {
     Ok(())
 }
 
-/// A put that had ended in a region before a delete or another put of the same key began there is never read any more
-/// by who must know of that later write. This looks at no timestamp.
+/// A put that had ended in a region, or that a quorum there had shown, before a delete or another put of the same key
+/// began there is never read any more by who must know of that later write. This looks at no timestamp.
 pub(super) fn check_replaced(records: &[Record]) -> Result<(), String> {
     let mut writes: BTreeMap<&RowKey, Vec<&Record>> = BTreeMap::new();
     let mut puts: BTreeMap<u64, &Record> = BTreeMap::new();
-    for record in records.iter().filter(|record| record.is_ok()) {
+    for record in records.iter().filter(|record| record.may_count()) {
         match record.action {
             Action::Put(token) => {
                 puts.insert(token, record);
@@ -60,28 +60,56 @@ pub(super) fn check_replaced(records: &[Record]) -> Result<(), String> {
             | Action::Clear(_) => {}
         }
     }
+    let shown = first_shown(records);
     for record in records {
-        let Ending::Read(Some(seen)) = &record.ending else {
+        let (Some(token), Some(sight)) = (token_of(record), Sight::of(record)) else {
             continue;
         };
-        let put = seen.token.and_then(|token| puts.get(&token));
-        let (Some(put), Some(sight)) = (put, Sight::of(record)) else {
+        let Some(put) = puts.get(&token) else {
             continue;
+        };
+        let was_shown = |write: &Record| {
+            let first = shown.get(&(token, write.region));
+            is_near(write, put) && first.is_some_and(|at| *at < write.invoked)
         };
         let later = writes.get(&record.key).into_iter().flatten();
-        let mut later = later.filter(|write| sight.knows(write) && observed(write, put));
-        if let Some(write) = later.find(|write| write.id != put.id) {
+        let mut later = later.filter(|write| sight.knows(write));
+        let replaces = |write: &&&Record| observed(write, put) || was_shown(write);
+        if let Some(write) = later.find(|write| write.id != put.id && replaces(write)) {
             return Err(format!("{record} saw {put} after {write}"));
         }
     }
     Ok(())
 }
 
+/// The token of the value that a read saw.
+fn token_of(record: &Record) -> Option<u64> {
+    if let Ending::Read(Some(seen)) = &record.ending {
+        seen.token
+    } else {
+        None
+    }
+}
+
+/// When a quorum of a region first showed a value, by its token.
+fn first_shown(records: &[Record]) -> BTreeMap<(u64, RegionId), u64> {
+    let mut shown = BTreeMap::new();
+    for record in records {
+        let (Some(token), Some(sight)) = (token_of(record), Sight::of(record)) else {
+            continue;
+        };
+        if sight.scope != Scope::None {
+            let first = shown.entry((token, record.region)).or_insert(sight.ended);
+            *first = sight.ended.min(*first);
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::samples::{delete, key, put, read, seen};
     use super::*;
-    use crate::model::RegionId;
 
     #[test]
     fn a_value_that_comes_back_is_found() {
@@ -111,6 +139,18 @@ mod tests {
         let mut elsewhere = delete("a", 2, (3, 4));
         elsewhere.region = RegionId(2);
         assert!(with(elsewhere, read("a", 1, (5, 6))));
+        // A quorum has shown it: so it was finished, whenever its writer was told.
+        let late = |read: Record| {
+            let records = [
+                put("a", 1, (1, 9)),
+                super::super::samples::read("a", 1, (2, 3)),
+                delete("a", 2, (4, 5)),
+                read,
+            ];
+            check_replaced(&records).is_ok()
+        };
+        assert!(!late(read("a", 1, (6, 7))));
+        assert!(late(read("a", 1, (5, 7))), "at once");
         // Whatever the timestamps say.
         assert!(!with(put("a", 0, (3, 4)), read("a", 1, (5, 6))));
     }

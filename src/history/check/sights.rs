@@ -108,10 +108,17 @@ impl fmt::Display for Sight {
     }
 }
 
+/// Whether a write of this region, or of all, is one that a removal's coordinator stands above.
+pub(super) fn is_near(removal: &Record, write: &Record) -> bool {
+    write.region == removal.region || write.is_everywhere()
+}
+
 /// Whether a removal has certainly observed a write before it: both spoke with a quorum of one region.
 pub(super) fn observed(removal: &Record, write: &Record) -> bool {
-    let is_near = write.region == removal.region || write.is_everywhere();
-    is_near && write.has_ended_by(removal.invoked) && removal.is_ok() && removal.is_regional()
+    is_near(removal, write)
+        && write.has_ended_by(removal.invoked)
+        && removal.is_ok()
+        && removal.is_regional()
 }
 
 /// Whether a removal may have observed a write.

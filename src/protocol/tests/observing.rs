@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::model::{
-    Change, Collection, Condition, Context, Denial, Effect, LogItem, OpId, Place, Selection, Write,
-    WriteOp,
+    Change, Collection, Condition, Context, Denial, Effect, LogItem, NodeId, OpId, Place,
+    Selection, Write, WriteOp,
 };
 use crate::protocol::{Ack, Message, Operation, Outcome, Refusal};
 
@@ -114,16 +114,19 @@ fn a_number_that_a_piece_passed_over_is_judged_by_the_one_that_stands_for_it() {
         id
     });
     let newer = register(near, 9, b"w").stamp().timestamp;
-    let ack = Ack {
+    let ack = |from: NodeId| Ack {
         partition,
         actor: super::bench::actor(me),
-        reached: vec![(near, crate::model::Incarnation(1), 2)],
+        reached: vec![(from, crate::model::Incarnation(1), 2)],
         from: 0,
         applied: 2,
         newer: vec![(2, newer)],
         crossed: Vec::new(),
     };
-    bench.hear(near, Message::Acks(vec![ack]));
+    for neighbour in &bench.line("a")[1..] {
+        assert!(bench.change().is_none());
+        bench.hear(*neighbour, Message::Acks(vec![ack(*neighbour)]));
+    }
     assert_eq!(ids.map(|id| bench.reply(id)), [None, None]);
     for _ in ids {
         let (_, change) = bench.change().unwrap();
@@ -137,7 +140,9 @@ fn what_is_stamped_again_has_no_condition_and_is_crossed() {
     let id = bench.ask_for(Operation::Write(Box::new(conditional())));
     show_nothing(&mut bench);
     let partition = bench.partition("lww");
-    let near = bench.line("a")[1];
+    let [_, near, third] = bench.line("a")[..] else {
+        panic!("not three replicas")
+    };
     let me = bench.me;
     let written = |n| Effect::Written {
         partition,
@@ -147,10 +152,10 @@ fn what_is_stamped_again_has_no_condition_and_is_crossed() {
             row: register(me, n, b"v"),
         }],
     };
-    let ack = |n, newer| Ack {
+    let ack = |from: NodeId, n, newer| Ack {
         partition,
         actor: super::bench::actor(me),
-        reached: vec![(near, crate::model::Incarnation(1), n)],
+        reached: vec![(from, crate::model::Incarnation(1), n)],
         from: n - 1,
         applied: n,
         newer,
@@ -160,7 +165,12 @@ fn what_is_stamped_again_has_no_condition_and_is_crossed() {
     bench.stage(ticket, written(1));
     bench.sync(ticket);
     let newer = register(near, 9, b"w").stamp().timestamp;
-    bench.hear(near, Message::Acks(vec![ack(1, vec![(1, newer)])]));
+    for neighbour in [near, third] {
+        // Where it may yet stand, it is not stamped again: somebody may have read it.
+        assert!(bench.change().is_none());
+        let ack = ack(neighbour, 1, vec![(1, newer)]);
+        bench.hear(neighbour, Message::Acks(vec![ack]));
+    }
     let (ticket, change) = bench.change().unwrap();
     let Change::Write(again) = change else {
         panic!("not a write: {change:?}")
@@ -169,7 +179,7 @@ fn what_is_stamped_again_has_no_condition_and_is_crossed() {
     assert_eq!(again.condition, None);
     bench.stage(ticket, written(20));
     bench.sync(ticket);
-    bench.hear(near, Message::Acks(vec![ack(20, vec![])]));
+    bench.hear(near, Message::Acks(vec![ack(near, 20, vec![])]));
     let Some(Outcome::Written(written)) = bench.reply(id) else {
         panic!("not written")
     };
@@ -233,4 +243,37 @@ fn a_write_that_is_not_for_the_policy_is_refused() {
         let outcome = bench.reply(id);
         assert_eq!(outcome, Some(Outcome::Refused(Refusal::MergePolicy)));
     }
+}
+
+/// What was written over it after it had been read is not undone (adversary).
+#[test]
+fn what_stood_at_a_majority_is_done_whatever_came_since() {
+    let mut bench = Bench::new(0);
+    let (partition, me) = (bench.partition("lww"), bench.me);
+    let id = bench.ask_for(Operation::Write(Box::new(Write::new(key("lww"), put()))));
+    let (ticket, _) = bench.change().unwrap();
+    let items = vec![LogItem {
+        n: 1,
+        key: key("lww"),
+        row: register(me, 1, b"v"),
+    }];
+    bench.stage(ticket, Effect::Written { partition, items });
+    bench.sync(ticket);
+    let line = bench.line("a");
+    let later = register(line[2], 9, b"w").stamp().timestamp;
+    for (from, newer) in [(line[1], vec![(1, later)]), (line[2], Vec::new())] {
+        assert_eq!(bench.reply(id), None);
+        let ack = Ack {
+            partition,
+            actor: super::bench::actor(me),
+            reached: vec![(from, crate::model::Incarnation(1), 1)],
+            from: 0,
+            applied: 1,
+            newer,
+            crossed: Vec::new(),
+        };
+        bench.hear(from, Message::Acks(vec![ack]));
+    }
+    assert!(matches!(bench.reply(id), Some(Outcome::Written(_))));
+    assert!(bench.change().is_none());
 }

@@ -1,21 +1,37 @@
-//! Nodes whose disk is slow: what others can do is not left to them.
+//! Nodes that are slow or late: what others can do is not left to them.
 
-use crate::model::{Condition, Effect, NodeId, Write, WriteOp};
+use crate::model::{Condition, Effect, LogItem, NodeId, Ticket, Write, WriteOp};
 use crate::protocol::{Message, Operation, Outcome, Unavailable};
 use bytes::Bytes;
 
-use super::bench::{Bench, MILLISECOND, key};
+use super::bench::{Bench, MILLISECOND, key, register};
 
 const SLOW: u64 = 60 * MILLISECOND;
 
-/// The first replica in line; all of its region were heard just now.
-fn bench() -> (Bench, Vec<NodeId>) {
-    let mut bench = Bench::new(0);
-    let neighbours = bench.line("a").split_off(1);
+/// The replica of this rank in line, and its neighbours.
+fn bench(rank: usize) -> (Bench, Vec<NodeId>) {
+    let mut bench = Bench::new(rank);
+    let mut neighbours = bench.line("a");
+    neighbours.retain(|node| *node != bench.me);
     for node in &neighbours {
         bench.disk_micros.insert(*node, 2 * MILLISECOND);
     }
+    let ticket = stage(&mut bench, 1);
+    bench.pass(2 * MILLISECOND);
+    bench.sync(ticket);
+    bench.outputs.clear();
     (bench, neighbours)
+}
+
+/// Stages a write of this node: its n-th change.
+fn stage(bench: &mut Bench, n: u64) -> Ticket {
+    bench.ask_for(put());
+    let (ticket, _) = bench.change().expect("a write is done here");
+    let (key, row) = (key("lww"), register(bench.me, n, b"v"));
+    let partition = bench.partition("lww");
+    let items = vec![LogItem { n, key, row }];
+    bench.stage(ticket, Effect::Written { partition, items });
+    ticket
 }
 
 /// Time passes, heartbeats are heard, and paces are looked at.
@@ -33,11 +49,7 @@ fn hear_all(bench: &mut Bench) {
 
 /// This node's disk hangs.
 fn hang(bench: &mut Bench) {
-    bench.ask_for(put());
-    let (ticket, _) = bench.change().expect("a write is done here");
-    let partition = bench.partition("lww");
-    let items = Vec::new();
-    bench.stage(ticket, Effect::Written { partition, items });
+    stage(bench, 2);
     hear_all(bench);
 }
 
@@ -46,6 +58,16 @@ fn put() -> Operation {
         key("lww"),
         WriteOp::Put(Bytes::from_static(b"v")),
     )))
+}
+
+fn put_if_absent() -> Operation {
+    let mut write = Write::new(key("lww"), WriteOp::Put(Bytes::from_static(b"v")));
+    write.condition = Some(Condition::Absent);
+    Operation::Write(Box::new(write))
+}
+
+fn get() -> Operation {
+    Operation::Get { key: key("lww") }
 }
 
 /// To whom an operation was passed on, and its name there.
@@ -59,44 +81,75 @@ fn passed(bench: &mut Bench) -> Option<(NodeId, u64)> {
     })
 }
 
-#[test]
-fn a_node_whose_disk_hangs_passes_writes_and_reads_on() {
-    let (mut bench, neighbours) = bench();
-    bench.ask_for(put());
-    assert_eq!(passed(&mut bench), None);
+/// To whom an operation of a client goes.
+fn goes_to(bench: &mut Bench, operation: Operation) -> Option<NodeId> {
     bench.outputs.clear();
-    hang(&mut bench);
-    for operation in [put(), Operation::Get { key: key("lww") }] {
-        bench.ask_for(operation);
-        let (to, _) = passed(&mut bench).expect("it is passed on");
-        assert_eq!(to, neighbours[0]);
-        assert!(bench.change().is_none());
-    }
+    bench.ask_for(operation);
+    passed(bench).map(|(to, _)| to)
+}
+
+/// Who is asked for a read.
+fn asked(bench: &mut Bench) -> Vec<NodeId> {
+    bench.outputs.clear();
+    bench.ask_for(get());
+    let messages = bench.messages().into_iter();
+    messages.map(|(to, _)| to).collect()
 }
 
 #[test]
-fn it_goes_to_a_neighbour_that_is_not_slow_itself() {
-    let (mut bench, neighbours) = bench();
-    bench.disk_micros.insert(neighbours[0], 19 * MILLISECOND);
+fn a_node_whose_disk_hangs_passes_writes_on_and_reads_itself() {
+    let (mut bench, neighbours) = bench(0);
+    assert_eq!(goes_to(&mut bench, put()), None);
+    bench.outputs.clear();
     hang(&mut bench);
-    bench.ask_for(put());
-    assert_eq!(passed(&mut bench).map(|(to, _)| to), Some(neighbours[0]));
-    // Now two of three are slow: a quorum would wait for one of them wherever it goes.
-    bench.disk_micros.insert(neighbours[0], 400 * MILLISECOND);
-    hear_all(&mut bench);
-    bench.ask_for(put());
+    assert_eq!(goes_to(&mut bench, put()), Some(neighbours[0]));
+    assert!(bench.change().is_none());
+    assert_eq!(goes_to(&mut bench, get()), None);
+    assert!(bench.query().is_some());
+}
+
+#[test]
+fn what_was_passed_on_is_not_passed_on_again() {
+    let (mut bench, neighbours) = bench(0);
+    hang(&mut bench);
+    let forward = Message::Forward {
+        id: 5,
+        request: put().into(),
+        micros_left: MILLISECOND * 1_000,
+    };
+    bench.hear(neighbours[0], forward);
     assert_eq!(passed(&mut bench), None);
+    assert!(bench.change().is_some());
+}
+
+#[test]
+fn a_write_goes_to_a_neighbour_that_is_not_late_itself() {
+    let (mut bench, neighbours) = bench(0);
+    hang(&mut bench);
+    assert_eq!(asked(&mut bench), neighbours[..1]);
+    bench.pass(8 * MILLISECOND);
+    assert_eq!(goes_to(&mut bench, put()), Some(neighbours[1]));
+}
+
+#[test]
+fn where_most_are_slow_nobody_is() {
+    let (mut bench, neighbours) = bench(0);
+    bench.disk_micros.insert(neighbours[0], 400 * MILLISECOND);
+    hang(&mut bench);
+    hear_all(&mut bench);
+    assert_eq!(goes_to(&mut bench, put()), None);
 }
 
 #[test]
 fn what_nobody_else_can_take_is_done_here() {
-    let (mut bench, neighbours) = bench();
+    let (mut bench, neighbours) = bench(0);
     hang(&mut bench);
     let id = bench.ask_for(put());
-    for neighbour in neighbours {
+    let reasons = [Unavailable::Replicas, Unavailable::Overloaded];
+    for (neighbour, reason) in neighbours.into_iter().zip(reasons) {
         let (to, passed) = passed(&mut bench).expect("it is passed on");
         assert_eq!(to, neighbour);
-        let outcome = Outcome::Unavailable(Unavailable::Replicas);
+        let outcome = Outcome::Unavailable(reason);
         bench.hear(
             to,
             Message::Forwarded {
@@ -111,25 +164,53 @@ fn what_nobody_else_can_take_is_done_here() {
 
 #[test]
 fn conditions_are_looked_at_by_the_first_in_line_whatever_its_disk() {
-    let (mut bench, _) = bench();
-    hang(&mut bench);
-    let mut write = Write::new(key("lww"), WriteOp::Put(Bytes::from_static(b"v")));
-    write.condition = Some(Condition::Absent);
-    bench.ask_for(Operation::Write(Box::new(write)));
-    assert_eq!(passed(&mut bench), None);
+    let (mut first, _) = bench(0);
+    hang(&mut first);
+    assert_eq!(goes_to(&mut first, put_if_absent()), None);
+    assert!(first.query().is_some());
+    let (mut second, neighbours) = bench(1);
+    second.disk_micros.insert(neighbours[0], SLOW);
+    hear_all(&mut second);
+    assert_eq!(goes_to(&mut second, put_if_absent()), Some(neighbours[0]));
 }
 
 #[test]
-fn a_slow_neighbour_is_read_last() {
-    let (mut bench, neighbours) = bench();
-    let asked = |bench: &mut Bench| {
-        bench.outputs.clear();
-        bench.ask_for(Operation::Get { key: key("lww") });
-        let messages = bench.messages().into_iter();
-        messages.map(|(to, _)| to).collect::<Vec<_>>()
-    };
+fn a_neighbour_whose_disk_is_slow_is_read_last() {
+    let (mut bench, neighbours) = bench(0);
     assert_eq!(asked(&mut bench), neighbours[..1]);
     bench.disk_micros.insert(neighbours[0], SLOW);
     hear_all(&mut bench);
     assert_eq!(asked(&mut bench), neighbours[1..]);
+}
+
+#[test]
+fn a_neighbour_that_does_not_answer_is_read_last() {
+    let (mut bench, neighbours) = bench(0);
+    assert_eq!(asked(&mut bench), neighbours[..1]);
+    bench.pass(8 * MILLISECOND);
+    assert_eq!(asked(&mut bench), neighbours[1..]);
+}
+
+#[test]
+fn a_neighbour_that_answers_late_is_read_last() {
+    let (mut bench, neighbours) = bench(0);
+    let read = |bench: &mut Bench, takes: u64| {
+        bench.outputs.clear();
+        bench.ask_for(get());
+        let (to, message) = bench.messages().remove(0);
+        let Message::Read { id, .. } = message else {
+            panic!("not read: {message:?}")
+        };
+        bench.time += takes;
+        let summaries = vec![None];
+        bench.hear(to, Message::Summaries { id, summaries });
+        to
+    };
+    assert_eq!(read(&mut bench, 7 * MILLISECOND), neighbours[0]);
+    bench.disk_micros.insert(neighbours[0], SLOW);
+    hear_all(&mut bench);
+    assert_eq!(read(&mut bench, MILLISECOND), neighbours[1]);
+    bench.disk_micros.insert(neighbours[0], MILLISECOND);
+    hear_all(&mut bench);
+    assert_eq!(read(&mut bench, MILLISECOND), neighbours[1]);
 }

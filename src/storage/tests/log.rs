@@ -207,6 +207,23 @@ fn a_repeated_piece_changes_nothing() {
     check_store(&b);
 }
 
+/// A read brought it here, it was read and deleted, and only then its log came: it is not hidden (adversary).
+#[test]
+fn what_a_repair_has_brought_stood_whatever_came_since() {
+    let (mut a, mut b) = (fresh(1), fresh(2));
+    let name = names(first()).next().unwrap();
+    let first_put = written(apply(&mut a, put(&name, "a")));
+    let (key, row) = (first_put.key.clone(), first_put.row.clone());
+    apply(&mut b, Change::Repair { key, row });
+    apply(&mut b, put(&name, "b"));
+    apply(&mut b, delete(&name));
+    let late = piece(&a, &b, first(), a.actor).unwrap();
+    let Effect::Appended { newer: told, .. } = apply(&mut b, late) else {
+        panic!("not appended");
+    };
+    assert_eq!(told, []);
+}
+
 /// A read's repair brought the coordinator a finished write that is newer than its own, before any other replica had that:
 /// nobody will hold anything that is newer than what the entry stands for now (simulator, seed 2102389).
 #[test]
