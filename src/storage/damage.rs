@@ -9,6 +9,8 @@ use super::Error;
 
 /// The mark, in the data folder.
 const MARK: &str = "damage";
+/// There while a store is being opened: how many starts have died of it, this one counted.
+const OPENING: &str = "opening";
 /// The store, in the data folder.
 pub(super) const STORE: &str = "store";
 /// Damaged stores that are kept for a look, beside the present one.
@@ -148,6 +150,26 @@ pub(super) fn read_mark(data: &Path) -> Option<Mark> {
     };
     let words = words.trim_end().to_owned();
     Some(Mark { fate, words })
+}
+
+/// Notes that a store is about to be opened, and says how many starts before this one died of it: a length that is wrong may
+/// ask for more memory than there is, which ends the process and leaves no mark.
+pub(super) fn begin_opening(data: &Path) -> u32 {
+    let path = data.join(OPENING);
+    let before = fs::read_to_string(&path).ok();
+    let before = before.and_then(|text| text.trim().parse::<u32>().ok());
+    let before = before.unwrap_or(0);
+    if let Err(error) = fs::write(&path, before.saturating_add(1).to_string()) {
+        tracing::debug!(%error, "that the store is being opened cannot be noted");
+    }
+    before
+}
+
+/// The store was opened, or refused.
+pub(super) fn end_opening(data: &Path) {
+    if let Err(error) = fs::remove_file(data.join(OPENING)) {
+        tracing::debug!(%error, "nothing says that the store is being opened");
+    }
 }
 
 /// Takes the mark away: what it speaks of is set aside, or was looked at.

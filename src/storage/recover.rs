@@ -26,8 +26,26 @@ pub enum Refill {
     Forced,
 }
 
+/// Starts that may die of opening a store, without a word, before it is taken for damaged.
+pub(super) const DEATHS_MAX: u32 = 3;
+
 /// Opens a store.
 pub(super) fn open(
+    data: &Path,
+    options: &OpenOptions,
+    refill: Refill,
+) -> Result<(Door<Fjall>, Opened), Error> {
+    if damage::begin_opening(data) >= DEATHS_MAX {
+        let words =
+            format!("the process ended while it opened the store, {DEATHS_MAX} times in a row");
+        damage::mark(data, Fate::Damaged, &words);
+    }
+    let opened = open_or_give_up(data, options, refill);
+    damage::end_opening(data);
+    opened
+}
+
+fn open_or_give_up(
     data: &Path,
     options: &OpenOptions,
     refill: Refill,

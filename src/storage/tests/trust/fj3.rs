@@ -184,15 +184,21 @@ impl Opener {
 
     /// What becomes of a store: if the process dies of it, it is started again.
     fn open(&mut self, data: &Path) -> Outcome {
-        if let Some(outcome) = self.ask(data) {
-            return outcome;
+        for _ in 0..=recover::DEATHS_MAX {
+            if let Some(outcome) = self.ask(data) {
+                return outcome;
+            }
+            let is_noted = |note: &str| data.join(note).exists();
+            assert!(
+                is_noted("damage") || is_noted("opening"),
+                "a death leaves a note"
+            );
+            self.child.wait().unwrap();
+            let mut next = Self::start();
+            next.deaths = self.deaths + 1;
+            *self = next;
         }
-        assert!(data.join("damage").exists(), "a panic leaves a mark");
-        self.child.wait().unwrap();
-        let mut next = Self::start();
-        next.deaths = self.deaths + 1;
-        *self = next;
-        self.ask(data).expect("the second start does not die")
+        panic!("it dies of it again and again");
     }
 }
 
@@ -261,4 +267,20 @@ fn a_flipped_byte_is_never_believed() {
     }
     println!("the process died {} times", opener.deaths);
     assert!(bad.is_empty(), "{bad:?}");
+}
+
+/// A wrong length may make the engine ask for more memory than there is, which ends the process and leaves no mark.
+#[test]
+fn a_store_that_starts_die_of_is_set_aside() {
+    for (deaths, is_new) in [
+        (recover::DEATHS_MAX - 1, false),
+        (recover::DEATHS_MAX, true),
+    ] {
+        let whole = folder();
+        filled(whole.path());
+        let note = whole.path().join("opening");
+        std::fs::write(&note, deaths.to_string()).unwrap();
+        let (_, opened) = recover::open(whole.path(), &options(1), Refill::Peers).unwrap();
+        assert_eq!((opened.is_new, note.exists()), (is_new, false), "{deaths}");
+    }
 }
