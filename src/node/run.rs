@@ -84,8 +84,14 @@ impl Loop {
     async fn drain(&mut self, stop: &CancellationToken) {
         self.shared.is_stopping.store(true, Ordering::Relaxed);
         self.calls.close();
+        self.step(Input::Stopping);
+        // Whoever got in before the door closed is served: nobody else knows of it.
+        while let Ok(call) = self.calls.try_recv() {
+            self.on_call(call);
+        }
         let until = self.shared.clock.time().after(DRAIN_MAX);
-        while !self.state.waiting.is_empty() && self.shared.clock.time() < until {
+        let is_busy = |this: &Self| !this.state.waiting.is_empty() || !this.machine.is_idle();
+        while is_busy(self) && self.shared.clock.time() < until {
             let event = self.next(stop, false).await;
             self.turn(event);
         }

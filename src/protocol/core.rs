@@ -199,6 +199,8 @@ pub(super) struct Core {
     pub(super) lost: BTreeMap<RegionId, u64>,
     /// What this node's disk has room for.
     pub(super) room: Room,
+    /// Whether the node stops.
+    pub(super) is_stopping: bool,
     /// Who is slow.
     pub(super) paces: Paces,
     next_id: u64,
@@ -239,6 +241,7 @@ impl Core {
             sweeping: VecDeque::new(),
             lost: BTreeMap::new(),
             room: Room::default(),
+            is_stopping: false,
             paces: Paces::default(),
             // Ids go on rising over restarts, so that a peer can tell a repeated question from a new one.
             next_id: now.wall.0,

@@ -140,6 +140,7 @@ impl Machine {
                 }
             }
             Input::Room(room) => self.core.room = room,
+            Input::Stopping => self.core.is_stopping = true,
             Input::Answered { ticket, answer } => self.on_answered(now, ticket, answer, outputs),
         }
     }
@@ -266,6 +267,11 @@ impl Machine {
             report(outputs, Report::PeerDown(peer));
             self.receiver.choose(now, &self.core, outputs);
         }
+    }
+
+    /// Whether nobody waits for anything here.
+    pub fn is_idle(&self) -> bool {
+        self.requests() == 0
     }
 
     /// Requests in flight.

@@ -44,6 +44,10 @@ impl Machine {
     /// An operation of a client, or of a peer that passed it on.
     pub(super) fn on_operation(&mut self, now: Now, asked: Asked, outputs: &mut Vec<Output>) {
         let origin = asked.origin;
+        if self.core.is_stopping && matches!(origin, Origin::Peer(..)) {
+            let outcome = Outcome::Unavailable(Unavailable::Replicas);
+            return reply(outputs, origin, outcome);
+        }
         if self.requests() >= self.core.limits.requests_max {
             let outcome = Outcome::Unavailable(Unavailable::Overloaded);
             return reply(outputs, origin, outcome);

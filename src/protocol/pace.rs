@@ -21,8 +21,8 @@ const RELIEF: u64 = 2;
 const SMOOTHING: u64 = 8;
 /// Rounds of upkeep after which it is not known any more how long somebody takes who was not needed.
 const FORGET_AFTER: u32 = 5;
-/// It is said of a node that its disk is slow when it was found so as often as this in a row: once every heartbeat.
-const SAY_AFTER: u32 = 10;
+/// A node is slow when it was found so as often as this in a row: once every heartbeat. A spike is not worth a word.
+const SLOW_AFTER: u32 = 10;
 
 /// A smoothed time: known while it is used, and for some rounds after.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,7 +64,7 @@ pub(super) struct Paces {
     /// When the batch that is on its way to the disk was begun.
     began: Option<Time>,
     answers: BTreeMap<NodeId, Smoothed>,
-    /// Nodes of this region whose disk is slow, this one perhaps among them, and how often in a row they were found so.
+    /// Nodes of this region whose disk was found slow, this one perhaps among them, and how often in a row.
     slow: BTreeMap<NodeId, u32>,
     /// Neighbours that answer late, and what they were found to be above.
     late: BTreeSet<NodeId>,
@@ -133,7 +133,9 @@ impl Paces {
 
     /// Whether a node's disk is slow, as far as its region goes.
     pub(super) fn is_slow(&self, node: NodeId) -> bool {
-        self.slow.contains_key(&node)
+        self.slow
+            .get(&node)
+            .is_some_and(|count| *count >= SLOW_AFTER)
     }
 
     /// Whether a node is better asked after others.
@@ -153,12 +155,12 @@ impl Paces {
         let mut news = Vec::new();
         for (node, micros) in disks {
             let count = before.get(node).copied();
-            let relief = if count.is_some() { RELIEF } else { 1 };
             let count = count.unwrap_or(0);
+            let relief = if count >= SLOW_AFTER { RELIEF } else { 1 };
             if *micros > bar / relief {
                 self.slow.insert(*node, count.saturating_add(1));
-                news.extend((count + 1 == SAY_AFTER).then_some((*node, News::Slow)));
-            } else if count >= SAY_AFTER {
+                news.extend((count + 1 == SLOW_AFTER).then_some((*node, News::Slow)));
+            } else if count >= SLOW_AFTER {
                 news.push((*node, News::Well));
             }
         }
@@ -211,7 +213,14 @@ mod tests {
     }
 
     fn slow(paces: &Paces) -> Vec<u32> {
-        paces.slow.keys().map(|node| node.0).collect()
+        let nodes = paces.slow.keys().filter(|node| paces.is_slow(**node));
+        nodes.map(|node| node.0).collect()
+    }
+
+    fn judge_often(paces: &mut Paces, all: &[u64]) {
+        for _ in 0..SLOW_AFTER {
+            paces.judge_disks(&millis(all));
+        }
     }
 
     #[test]
@@ -283,7 +292,7 @@ mod tests {
             (&[], &[]),
         ] {
             let mut paces = Paces::default();
-            paces.judge_disks(&millis(all));
+            judge_often(&mut paces, all);
             assert_eq!(slow(&paces), expected, "{all:?}");
         }
     }
@@ -298,7 +307,7 @@ mod tests {
             (&[9, 2, 2], &[]),
             (&[15, 2, 2], &[]),
         ] {
-            paces.judge_disks(&millis(all));
+            judge_often(&mut paces, all);
             assert_eq!(slow(&paces), expected, "{all:?}");
         }
     }
@@ -307,11 +316,11 @@ mod tests {
     fn a_spike_is_not_worth_a_word() {
         let mut paces = Paces::default();
         let mut judge = |all: &[u64]| paces.judge_disks(&millis(all));
-        for _ in 1..SAY_AFTER {
+        for _ in 1..SLOW_AFTER {
             assert_eq!(judge(&[60, 2, 2]), []);
         }
         assert_eq!(judge(&[2, 2, 2]), []);
-        for _ in 1..SAY_AFTER {
+        for _ in 1..SLOW_AFTER {
             assert_eq!(judge(&[60, 2, 2]), []);
         }
         assert_eq!(judge(&[60, 2, 2]), [(NodeId(1), News::Slow)]);

@@ -82,6 +82,8 @@ pub enum Input {
     },
     /// The room on this node's disk has become another.
     Room(Room),
+    /// The node stops: it takes nothing on for its peers any more, so that they ask others.
+    Stopping,
     /// Changes were decided by the door, in this order, but are not yet on disk.
     Staged(Vec<(Ticket, Effect)>),
     /// The changes of these tickets are on disk.

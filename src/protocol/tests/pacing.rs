@@ -1,7 +1,7 @@
 //! Nodes that are slow or late: what others can do is not left to them.
 
 use crate::model::{Condition, Effect, LogItem, NodeId, Ticket, Write, WriteOp};
-use crate::protocol::{Message, Operation, Outcome, Unavailable};
+use crate::protocol::{Input, Message, Operation, Outcome, Unavailable};
 use bytes::Bytes;
 
 use super::bench::{Bench, MILLISECOND, key, register};
@@ -34,16 +34,18 @@ fn stage(bench: &mut Bench, n: u64) -> Ticket {
     ticket
 }
 
-/// Time passes, heartbeats are heard, and paces are looked at.
+/// Time passes, heartbeats are heard, and paces are looked at, often enough that all is known that can be.
 fn hear_all(bench: &mut Bench) {
-    for name in ["a", "b"] {
-        for node in bench.line(name) {
-            if node != bench.me {
-                bench.beat(node, &[], &[]);
+    for _ in 0..12 {
+        for name in ["a", "b"] {
+            for node in bench.line(name) {
+                if node != bench.me {
+                    bench.beat(node, &[], &[]);
+                }
             }
         }
+        bench.pass(250 * MILLISECOND);
     }
-    bench.pass(250 * MILLISECOND);
     bench.outputs.clear();
 }
 
@@ -123,6 +125,22 @@ fn what_was_passed_on_is_not_passed_on_again() {
 }
 
 #[test]
+fn a_node_that_stops_takes_nothing_on() {
+    let (mut bench, neighbours) = bench(0);
+    bench.step(Input::Stopping);
+    let forward = Message::Forward {
+        id: 5,
+        request: put().into(),
+        micros_left: MILLISECOND * 1_000,
+    };
+    bench.hear(neighbours[0], forward);
+    let outcome = Outcome::Unavailable(Unavailable::Replicas);
+    let answer = Message::Forwarded { id: 5, outcome };
+    assert_eq!(bench.messages(), [(neighbours[0], answer)]);
+    assert!(bench.change().is_none());
+}
+
+#[test]
 fn a_write_goes_to_a_neighbour_that_is_not_late_itself() {
     let (mut bench, neighbours) = bench(0);
     hang(&mut bench);
@@ -134,7 +152,7 @@ fn a_write_goes_to_a_neighbour_that_is_not_late_itself() {
 #[test]
 fn where_most_are_slow_nobody_is() {
     let (mut bench, neighbours) = bench(0);
-    bench.disk_micros.insert(neighbours[0], 400 * MILLISECOND);
+    bench.disk_micros.insert(neighbours[0], 5_000 * MILLISECOND);
     hang(&mut bench);
     hear_all(&mut bench);
     assert_eq!(goes_to(&mut bench, put()), None);
