@@ -446,7 +446,8 @@ impl Writes {
         {
             // Equal timestamps are told apart by the dot, and the replica said that its own wins.
             let stands = !summary.is_register || held < summary.timestamp;
-            vouched.insert(from, stands);
+            // A piece that is merged again may meet what has come since.
+            *vouched.entry(from).or_default() |= stands;
             *newer = (*newer).max(held);
         }
     }

@@ -277,3 +277,41 @@ fn what_stood_at_a_majority_is_done_whatever_came_since() {
     assert!(matches!(bench.reply(id), Some(Outcome::Written(_))));
     assert!(bench.change().is_none());
 }
+
+/// A piece that is merged again meets what has come since; it stood all the same.
+#[test]
+fn what_once_stood_at_a_replica_is_not_hidden_there_later() {
+    let mut bench = Bench::new(0);
+    let (partition, me) = (bench.partition("lww"), bench.me);
+    let id = bench.ask_for(Operation::Write(Box::new(Write::new(key("lww"), put()))));
+    let (ticket, _) = bench.change().unwrap();
+    let items = vec![LogItem {
+        n: 1,
+        key: key("lww"),
+        row: register(me, 1, b"v"),
+    }];
+    bench.stage(ticket, Effect::Written { partition, items });
+    let line = bench.line("a");
+    let later = register(line[2], 9, b"w").stamp().timestamp;
+    let told = [
+        (line[1], Vec::new()),
+        (line[1], vec![(1, later)]),
+        (line[2], vec![(1, later)]),
+    ];
+    for (from, newer) in told {
+        let ack = Ack {
+            partition,
+            actor: super::bench::actor(me),
+            reached: vec![(from, crate::model::Incarnation(1), 1)],
+            from: 0,
+            applied: 1,
+            newer,
+            crossed: Vec::new(),
+        };
+        bench.hear(from, Message::Acks(vec![ack]));
+    }
+    assert_eq!(bench.reply(id), None);
+    bench.sync(ticket);
+    assert!(matches!(bench.reply(id), Some(Outcome::Written(_))));
+    assert!(bench.change().is_none());
+}
