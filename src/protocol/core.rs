@@ -14,6 +14,7 @@ use super::message::{Append, Lane, Message, Outcome};
 use super::other::Other;
 use super::pace::{News, Paces};
 use super::peers::{Peer, Peers};
+use super::quorum::Quorum;
 use super::reconcile::{Half, Summing};
 use super::replica::Replica;
 use super::sender::StreamId;
@@ -291,6 +292,15 @@ impl Core {
         } else {
             self.peers.is_up(node) && replica.other(node).is_some_and(Other::is_serving)
         }
+    }
+
+    /// Whom a read asks first.
+    pub(super) fn first_asked(&self, replica: &Replica, quorum: &Quorum) -> BTreeSet<NodeId> {
+        quorum.first(
+            self.me,
+            |node| self.is_serving(replica, node),
+            |node| self.paces.is_asked_last(node),
+        )
     }
 
     /// These have not answered a read in time: neighbours among them are asked after others soon.

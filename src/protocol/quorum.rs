@@ -55,20 +55,21 @@ impl Quorum {
         Self { groups }
     }
 
-    /// Whom to ask first: this node, and of each group as many others that serve as it needs, slow ones last.
+    /// Whom to ask first: this node, and of each group as many others that serve as it needs, those that are asked last only if need be.
     pub(super) fn first(
         &self,
         me: NodeId,
         is_serving: impl Fn(NodeId) -> bool,
-        is_slow: impl Fn(NodeId) -> bool,
+        is_last: impl Fn(NodeId) -> bool,
     ) -> BTreeSet<NodeId> {
         let mut asked = BTreeSet::from([me]);
         for group in &self.groups {
             let own = usize::from(group.replicas.contains(&me));
             let others = group.replicas.iter().copied().filter(|node| *node != me);
             let serving = others.filter(|node| is_serving(*node));
-            let (slow, well): (Vec<NodeId>, Vec<NodeId>) = serving.partition(|node| is_slow(*node));
-            let line = well.into_iter().chain(slow);
+            let (last, first): (Vec<NodeId>, Vec<NodeId>) =
+                serving.partition(|node| is_last(*node));
+            let line = first.into_iter().chain(last);
             asked.extend(line.take(group.need.saturating_sub(own)));
         }
         asked

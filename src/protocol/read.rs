@@ -99,8 +99,7 @@ impl Reads {
             );
             return;
         }
-        let is_last = |node| core.paces.is_asked_last(node);
-        let asked = quorum.first(core.me, |node| core.is_serving(replica, node), is_last);
+        let asked = core.first_asked(replica, &quorum);
         let id = core.id();
         let hedge_at = now.time.after(HEDGE);
         core.timers.set(request.deadline, Timer::Read(id));

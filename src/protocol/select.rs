@@ -143,8 +143,7 @@ impl Selects {
             self.fail(core, request, Unavailable::Replicas, outputs);
             return;
         }
-        let is_last = |node| core.paces.is_asked_last(node);
-        let asked = quorum.first(core.me, |node| core.is_serving(replica, node), is_last);
+        let asked = core.first_asked(replica, &quorum);
         let id = core.id();
         let asking = widened(&request.selection);
         let hedge_at = now.time.after(HEDGE);

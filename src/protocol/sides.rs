@@ -178,7 +178,8 @@ fn knows(position: &Position, mine: Option<&Row>, row: &Row) -> bool {
 }
 
 /// What is left of a row that a replica at this position has not shown: what it knows, and has not, was deleted there and
-/// collected. Operations say nothing by not being there, for only those are shown that somebody may lack.
+/// collected. Operations of a counter say nothing by not being
+/// there, for only those are shown that somebody may lack.
 fn left(row: &Row, position: &Position) -> Option<Row> {
     match row {
         Row::Once(_) => Some(row.clone()),

@@ -484,17 +484,17 @@ impl Writes {
         }
         let replicas = replica.replicas_in(core.region).len();
         match standing(vouched, serving, replicas) {
-            Standing::Open if !is_left_out(Guard::StandFirst) => return,
+            Standing::Open if !is_left_out(Guard::StandFirst) => {}
             Standing::Open | Standing::Hidden if !is_left_out(Guard::Restamp) => {
                 self.waiting.remove(&(write.partition, n));
                 self.restamp(core, id, newer, outputs);
-                return;
             }
-            Standing::Open | Standing::Hidden | Standing::Stands => {}
+            Standing::Open | Standing::Hidden | Standing::Stands => {
+                let summary = summary.clone();
+                self.waiting.remove(&(write.partition, n));
+                self.finish(core, id, Some(summary), outputs);
+            }
         }
-        self.waiting.remove(&(write.partition, n));
-        let summary = summary.clone();
-        self.finish(core, id, Some(summary), outputs);
     }
 
     /// Stamps a write again, above what may hide it.
