@@ -78,10 +78,7 @@ fn forms(criterion: &mut Criterion) {
     both(
         criterion,
         "short message",
-        &Message::Repaired {
-            id: 9,
-            is_kept: true,
-        },
+        &Message::Repaired { id: 9, held: None },
     );
 }
 

@@ -14,12 +14,18 @@ pub(crate) enum Guard {
     Restamp,
     /// A write that may yet stand at a majority is not stamped again.
     StandFirst,
+    /// What may yet be stamped again does not leave its region.
+    Decided,
     /// What a repair has brought before its log stood, whatever is there when the log comes.
     Stood,
     /// A read is answered when a quorum has spoken.
     ReadQuorum,
     /// A read is answered when what it shows is on a quorum.
     WriteBack,
+    /// A read does not show what something newer met while it was brought to a replica.
+    Hidden,
+    /// A read brings a replica only what it lacks.
+    RepairLacking,
     /// What a removal takes away is first made the same on a quorum.
     Observe,
     /// That there was nothing to do is first made known to a quorum.

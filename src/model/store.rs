@@ -262,6 +262,8 @@ pub enum Effect {
         reach: super::Reach,
         /// Entries whose register already held something newer, here or at the sender: (n, its timestamp).
         newer: Vec<(u64, Timestamp)>,
+        /// Registers of this log that had come before, and then were the newest of their row here, whatever holds now.
+        stood: Vec<u64>,
         /// Entries whose register here held something that their writer had not seen, newer or older.
         crossed: Vec<u64>,
         /// Entries of this node's own log that came of it: versions of its own that lost to what was applied

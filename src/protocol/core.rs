@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::model::planted::{Guard, is_left_out};
 use crate::model::{
     Actor, Change, Duration, Incarnation, Limits, NodeId, PartitionId, Position, Query, RegionId,
     RowKey, Ticket, Time, Wall,
@@ -117,6 +118,7 @@ pub(super) enum Counter {
     GatesRefused,
     ReadsOk,
     ReadsRepaired,
+    ReadsRestarted,
     ReadsUnavailable,
     Forwarded,
     Outpaced,
@@ -150,6 +152,7 @@ impl Counter {
             Self::GatesRefused => "gates_refused_total",
             Self::ReadsOk => "reads_ok_total",
             Self::ReadsRepaired => "reads_repaired_total",
+            Self::ReadsRestarted => "reads_restarted_total",
             Self::ReadsUnavailable => "reads_unavailable_total",
             Self::Forwarded => "forwarded_total",
             Self::Outpaced => "outpaced_total",
@@ -204,6 +207,8 @@ pub(super) struct Core {
     pub(super) is_stopping: bool,
     /// Who is slow.
     pub(super) paces: Paces,
+    /// Own changes that something newer has met, and that may yet be stamped again: they do not leave the region.
+    pub(super) undecided: BTreeSet<(PartitionId, u64)>,
     next_id: u64,
 }
 
@@ -244,6 +249,7 @@ impl Core {
             room: Room::default(),
             is_stopping: false,
             paces: Paces::default(),
+            undecided: BTreeSet::new(),
             // Ids go on rising over restarts, so that a peer can tell a repeated question from a new one.
             next_id: now.wall.0,
         }
@@ -292,6 +298,34 @@ impl Core {
         } else {
             self.peers.is_up(node) && replica.other(node).is_some_and(Other::is_serving)
         }
+    }
+
+    /// How far a log may leave this region: of this node's own, nothing that may yet be stamped again, for there somebody
+    /// could replace what he was shown.
+    pub(super) fn decided(&self, partition: PartitionId, actor: Actor) -> u64 {
+        let mut undecided = self.undecided.range((partition, 0)..=(partition, u64::MAX));
+        let first = undecided.next().filter(|_| actor == self.actor);
+        let first = first.filter(|_| !is_left_out(Guard::Decided));
+        first.map_or(u64::MAX, |(_, n)| n - 1)
+    }
+
+    /// A replica reads here for a client.
+    pub(super) fn on_reader(&mut self, key: Option<&RowKey>, reader: NodeId) {
+        let partition = key.map(|key| self.partition(key));
+        if let Some(replica) = partition.and_then(|partition| self.replicas.get_mut(&partition)) {
+            replica.read_at.insert(reader, self.time);
+        }
+    }
+
+    /// The replicas of this region that serve, by what they said or have asked lately.
+    pub(super) fn serving_here<'a>(
+        &'a self,
+        replica: &'a Replica,
+    ) -> impl Iterator<Item = NodeId> + 'a {
+        let is_late = |at: &Time| self.time.since(*at) >= self.limits.silence_max;
+        let reads = move |node: &NodeId| replica.read_at.get(node).is_some_and(|at| !is_late(at));
+        let here = replica.replicas_in(self.region).iter().copied();
+        here.filter(move |node| self.is_serving(replica, *node) || reads(node))
     }
 
     /// Whom a read asks first.

@@ -100,7 +100,7 @@ impl Machine {
         self.core.wall = now.wall;
         self.core.time = now.time;
         self.take(now, input, outputs);
-        self.show(now, outputs);
+        self.carry(outputs);
     }
 
     fn take(&mut self, now: Now, input: Input, outputs: &mut Vec<Output>) {
@@ -178,12 +178,12 @@ impl Machine {
     }
 
     /// Carries between writes and the reads that they hang on, and from reads to those that go by positions.
-    fn show(&mut self, now: Now, outputs: &mut Vec<Output>) {
+    fn carry(&mut self, outputs: &mut Vec<Output>) {
         for request in self.reads.take_doubtful() {
             if let Some(key) = request.selection.key() {
                 let partition = self.core.partition(key);
                 self.selects
-                    .start(now, &mut self.core, partition, request, outputs);
+                    .start(&mut self.core, partition, request, outputs);
             }
         }
         loop {
@@ -194,7 +194,7 @@ impl Machine {
             }
             for (partition, request) in wishes {
                 self.selects
-                    .start(now, &mut self.core, partition, request, outputs);
+                    .start(&mut self.core, partition, request, outputs);
             }
             for observed in observed {
                 self.writes.on_observed(&mut self.core, observed, outputs);
@@ -243,7 +243,10 @@ impl Machine {
             Timer::Sweep => upkeep::sweep(now, &mut self.core, outputs),
             Timer::Reconcile => self.reconciler.on_timer(now, &mut self.core, outputs),
             Timer::Stream(id) => self.sender.on_linger(id),
-            Timer::Write(id) => self.writes.on_deadline(&mut self.core, id, outputs),
+            Timer::Write(id) => {
+                self.writes
+                    .on_deadline(&mut self.core, &mut self.sender, id, outputs);
+            }
             Timer::Read(id) => self.reads.on_deadline(&mut self.core, id, outputs),
             Timer::Hedge(id) => self.reads.on_hedge(&mut self.core, id, outputs),
             Timer::Select(id) => self.selects.on_deadline(&mut self.core, id, outputs),
@@ -336,6 +339,10 @@ impl Machine {
                 self.on_forwarded(now, from, (id, outcome), outputs);
             }
             Message::Read { id, keys, whole } => {
+                // Reconciliation asks for whole rows at once; a client's read asks for summaries first.
+                if !whole {
+                    self.core.on_reader(keys.first(), from);
+                }
                 answer::on_read(&mut self.core, from, id, keys, whole, outputs);
             }
             Message::Summaries { id, summaries } => {
@@ -361,14 +368,16 @@ impl Machine {
             Message::Repair { id, rows } => {
                 answer::on_repair(&mut self.core, from, id, rows, outputs);
             }
-            Message::Repaired { id, is_kept } => {
+            Message::Repaired { id, held } => {
                 if !self
                     .reconciler
                     .on_told(now, &mut self.core, from, id, Told::Repaired, outputs)
                 {
                     self.reads
-                        .on_repaired(&mut self.core, id, from, is_kept, outputs);
-                    self.selects.on_repaired(&mut self.core, id, from, outputs);
+                        .on_repaired(&mut self.core, id, from, held.as_ref(), outputs);
+                    let held = held.as_ref();
+                    self.selects
+                        .on_repaired(&mut self.core, id, from, held, outputs);
                 }
             }
             Message::Select {
@@ -376,6 +385,7 @@ impl Machine {
                 selection,
                 whole,
             } => {
+                self.core.on_reader(selection.key(), from);
                 answer::on_select(&mut self.core, from, id, selection, whole, outputs);
             }
             Message::Selected {

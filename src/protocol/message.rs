@@ -144,6 +144,8 @@ pub struct Ack {
     /// Entries whose rows at the sender of this message held something newer already, or at the one that sent the
     /// piece: (n, its timestamp).
     pub newer: Vec<(u64, Timestamp)>,
+    /// Entries whose registers had come there before, and then were the newest of their row: these are not hidden.
+    pub stood: Vec<u64>,
     /// Entries whose registers there held what their writer had not seen, newer or older.
     pub crossed: Vec<u64>,
 }
@@ -438,8 +440,8 @@ pub enum Message {
     Repaired {
         /// The asker's id.
         id: u64,
-        /// Whether the last of them is there now; if not, it was deleted and collected here.
-        is_kept: bool,
+        /// What is there now of the last of them; nothing if it was deleted and collected.
+        held: Option<Summary>,
     },
     /// Hashes of the children of some nodes of the digest tree, please.
     DigestAsk {

@@ -1,8 +1,8 @@
 //! An operation of a client, or of a peer that passed it on: refusals first, then who carries it out, and when.
 
 use crate::model::{
-    Actor, Behind, Context, Denial, Gate, Level, Limits, NodeId, PartitionId, Query, Selection,
-    Time, Wall, Write, WriteOp,
+    Actor, Behind, Context, Denial, Gate, Level, Limits, NodeId, PartitionId, Query, RowKey,
+    Selection, Time, Wall, Write, WriteOp,
 };
 use crate::placement::{Keyspace, MergePolicy};
 
@@ -19,7 +19,6 @@ use super::select::{Asker, SelectRequest};
 use super::step::{Now, Output, Room};
 use super::wait::WaitRequest;
 use super::write::WriteRequest;
-use crate::model::RowKey;
 
 /// An operation, and how it was asked for.
 #[derive(Clone, Debug)]
@@ -172,7 +171,7 @@ impl Machine {
                     level,
                     deadline,
                 };
-                self.reads.start(now, core, partition, request, outputs);
+                self.reads.start(core, partition, request, outputs);
             }
             Operation::Get { key } => {
                 let request = SelectRequest {
@@ -181,7 +180,7 @@ impl Machine {
                     level,
                     deadline,
                 };
-                self.selects.start(now, core, partition, request, outputs);
+                self.selects.start(core, partition, request, outputs);
             }
             Operation::Select { selection } => {
                 let request = SelectRequest {
@@ -190,7 +189,7 @@ impl Machine {
                     level,
                     deadline,
                 };
-                self.selects.start(now, core, partition, request, outputs);
+                self.selects.start(core, partition, request, outputs);
             }
             Operation::Count { key, collection } => {
                 let now = now.wall;

@@ -201,6 +201,7 @@ mod tests {
             actor: ME,
             reach: Reach::default(),
             newer: Vec::new(),
+            stood: Vec::new(),
             crossed: Vec::new(),
             written: Vec::new(),
             lost: BTreeMap::new(),

@@ -17,7 +17,8 @@ use super::message::{Lane, Message, Outcome, Unavailable};
 use super::pace::HEDGE;
 use super::quorum::{Kind, Quorum};
 use super::select::{Asker, SelectRequest};
-use super::step::{Now, Output};
+use super::sides::is_hidden;
+use super::step::Output;
 use super::timers::Timer;
 
 /// A read as it was asked for.
@@ -74,7 +75,6 @@ impl Reads {
     /// Begins a read on a partition that serves here.
     pub(super) fn start(
         &mut self,
-        now: Now,
         core: &mut Core,
         partition: PartitionId,
         request: ReadRequest,
@@ -101,7 +101,7 @@ impl Reads {
         }
         let asked = core.first_asked(replica, &quorum);
         let id = core.id();
-        let hedge_at = now.time.after(HEDGE);
+        let hedge_at = core.time.after(HEDGE);
         core.timers.set(request.deadline, Timer::Read(id));
         core.query(
             outputs,
@@ -218,6 +218,7 @@ impl Reads {
             return;
         }
         let Some(theirs) = row else {
+            // It was collected meanwhile.
             self.restart(core, id, outputs);
             return;
         };
@@ -229,22 +230,15 @@ impl Reads {
         self.repair(core, id, merged, outputs);
     }
 
-    /// Something was collected while we read, so what was said before is no longer true: begin anew.
+    /// What was said is no longer true: it is asked anew, under another id, so that what still answers the first does not
+    /// count.
     fn restart(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
-        let Some(read) = self.reads.get_mut(&id) else {
+        let Some(read) = self.end(core, id) else {
             return;
         };
-        read.own = None;
-        read.said.clear();
-        read.stage = Stage::Asking;
-        core.query(
-            outputs,
-            Purpose::Read(id),
-            Query::Rows(vec![read.request.key.clone()]),
-        );
-        for node in read.asked.iter().filter(|node| **node != core.me) {
-            ask(outputs, *node, id, &read.request.key, false);
-        }
+        core.count(Counter::ReadsRestarted, 1);
+        let partition = core.partition(&read.request.key);
+        self.start(core, partition, read.request, outputs);
     }
 
     /// A replica cannot answer: ask the others.
@@ -264,13 +258,14 @@ impl Reads {
         self.ask_rest(core, id, outputs);
     }
 
-    /// A replica has the merged row on disk.
+    /// A replica has the merged row on disk, or something newer that came meanwhile. Then the row may never have been
+    /// the newest there, and a writer of this region may yet stamp it again, above what has replaced it: it is not shown.
     pub(super) fn on_repaired(
         &mut self,
         core: &mut Core,
         id: u64,
         from: NodeId,
-        is_kept: bool,
+        held: Option<&Summary>,
         outputs: &mut Vec<Output>,
     ) {
         let Some(read) = self.reads.get_mut(&id) else {
@@ -279,8 +274,7 @@ impl Reads {
         let Stage::Repairing { row } = &read.stage else {
             return;
         };
-        // A delete that is not there has been collected there: every replica has it.
-        if !is_kept && !row.is_tombstone() {
+        if core.is_here(from) && is_hidden(held, row) {
             self.restart(core, id, outputs);
             return;
         }

@@ -52,6 +52,7 @@ type Log = (PartitionId, Actor);
 #[derive(Debug, Default)]
 struct Met {
     newer: Vec<(u64, Timestamp)>,
+    stood: Vec<u64>,
     crossed: Vec<u64>,
 }
 
@@ -378,6 +379,7 @@ impl Receiver {
             actor,
             reach,
             newer,
+            stood,
             crossed,
             written: _,
             lost,
@@ -392,7 +394,11 @@ impl Receiver {
         };
         let before = replica.position.reach(actor).applied.max(append.from);
         replica.reach(now.wall, actor, reach);
-        let met = Met { newer, crossed };
+        let met = Met {
+            newer,
+            stood,
+            crossed,
+        };
         self.acknowledge(core, *from, (partition, actor), before, met);
         self.pass_on(core, (partition, actor), *from);
     }
@@ -446,6 +452,7 @@ impl Receiver {
                 from,
                 applied,
                 newer: Vec::new(),
+                stood: Vec::new(),
                 crossed: Vec::new(),
             });
         }
@@ -454,6 +461,7 @@ impl Receiver {
             ack.reached = reached;
             ack.applied = applied;
             ack.newer.extend(met.newer);
+            ack.stood.extend(met.stood);
             ack.crossed.extend(met.crossed);
         }
     }

@@ -88,6 +88,8 @@ pub(super) struct Replica {
     pub(super) noted: BTreeMap<Actor, Noted>,
     /// Peers whose word was impossible; each is reported once.
     pub(super) doubted: BTreeSet<NodeId>,
+    /// When others last read here for a client: so they served, whether this node had heard of it or not.
+    pub(super) read_at: BTreeMap<NodeId, Time>,
 }
 
 impl Replica {
@@ -135,6 +137,7 @@ impl Replica {
             idle_rounds: 0,
             noted: BTreeMap::new(),
             doubted: BTreeSet::new(),
+            read_at: BTreeMap::new(),
         }
     }
 

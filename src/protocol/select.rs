@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::model::{
     Answer, Change, Level, NodeId, Part, PartitionId, Place, Position, Query, Row, RowKey,
-    Selection, Time,
+    Selection, Summary, Time,
 };
 
 use crate::model::planted::{Guard, is_left_out};
@@ -17,8 +17,8 @@ use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
 use super::pace::HEDGE;
 use super::quorum::{Kind, Quorum};
-use super::sides::Side;
-use super::step::{Now, Output};
+use super::sides::{Side, is_hidden};
+use super::step::Output;
 use super::timers::Timer;
 
 /// Bytes of rows in one message of repair, if it holds more than one.
@@ -127,7 +127,6 @@ impl Selects {
     /// Begins a read on a partition that serves here.
     pub(super) fn start(
         &mut self,
-        now: Now,
         core: &mut Core,
         partition: PartitionId,
         request: SelectRequest,
@@ -146,7 +145,7 @@ impl Selects {
         let asked = core.first_asked(replica, &quorum);
         let id = core.id();
         let asking = widened(&request.selection);
-        let hedge_at = now.time.after(HEDGE);
+        let hedge_at = core.time.after(HEDGE);
         core.timers.set(request.deadline, Timer::Select(id));
         let own = Query::Select {
             selection: asking.clone(),
@@ -284,20 +283,33 @@ impl Selects {
         self.ask_rest(core, id, outputs);
     }
 
-    /// A replica has a part of the merged rows on disk. One that has not kept a row has had it, and has collected it.
+    /// A replica has a part of the merged rows on disk. If a register is not the newest there any more, all are asked anew; of
+    /// other rows, one that is not there was had, and collected.
     pub(super) fn on_repaired(
         &mut self,
         core: &mut Core,
         id: u64,
         from: NodeId,
+        held: Option<&Summary>,
         outputs: &mut Vec<Output>,
     ) {
         let Some(select) = self.selects.get_mut(&id) else {
             return;
         };
-        let Stage::Repairing { has, pending, .. } = &mut select.stage else {
+        let Stage::Repairing {
+            merged,
+            has,
+            pending,
+        } = &mut select.stage
+        else {
             return;
         };
+        // The door does a write by this node's own row, whatever that is by then.
+        let is_shown = !matches!(select.request.asker, Asker::Write(_)) && core.is_here(from);
+        if is_shown && merged.register().is_some_and(|row| is_hidden(held, row)) {
+            self.restart(core, id, outputs);
+            return;
+        }
         let Some(left) = pending.get_mut(&from) else {
             return;
         };
@@ -309,6 +321,19 @@ impl Selects {
         if select.request.is_enough(core.me, &select.quorum, has) {
             self.finish(core, id, outputs);
         }
+    }
+
+    /// What was merged is not the newest any more: it is asked anew, under another id, so that what still answers the first
+    /// does not count.
+    fn restart(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(Select { request, .. }) = self.end(core, id) else {
+            return;
+        };
+        core.count(Counter::ReadsRestarted, 1);
+        let Some(partition) = request.selection.key().map(|key| core.partition(key)) else {
+            return;
+        };
+        self.start(core, partition, request, outputs);
     }
 
     /// This node's own store did not take the merged rows: a write that hangs on them must not be done.

@@ -287,7 +287,9 @@ impl Sender {
             staged
         } else if core.is_here(id.actor.node) && !is_left_out(Guard::StableFirst) {
             // Stable on a regional quorum before it leaves the region.
-            durable.min(replica.stable(id.actor))
+            durable
+                .min(replica.stable(id.actor))
+                .min(core.decided(id.partition, id.actor))
         } else {
             durable
         };

@@ -11,8 +11,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::model::{
     Actor, Collection, Context, Dot, Incarnation, NodeId, Part, Place, Position, Row, RowKey,
-    share_prefix,
+    Summary, share_prefix,
 };
+
+use crate::model::planted::{Guard, is_left_out};
 
 /// What one replica holds.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -100,10 +102,18 @@ impl Side {
                 may_be_absent && row.dots().iter().all(|dot| self.position.covers(*dot))
             }
         };
-        let lacking = merged.rows.iter().filter(|(key, row)| !has(key, row));
+        let lacks = |key: &RowKey, row: &Row| !has(key, row) || is_left_out(Guard::RepairLacking);
+        let lacking = merged.rows.iter().filter(|(key, row)| lacks(key, row));
         lacking
             .map(|(key, row)| (key.clone(), row.clone()))
             .collect()
+    }
+
+    /// The row, if it is a register and the only one that was found. Registers are plain values: whoever reads one beside
+    /// other rows must read it by itself.
+    pub(super) fn register(&self) -> Option<&Row> {
+        let row = self.rows.values().next().filter(|_| self.rows.len() == 1);
+        row.filter(|row| matches!(row, Row::Register(_)))
     }
 
     /// Whether a replica at this position that holds rows of the same states has also seen go what these rows have
@@ -152,6 +162,15 @@ impl Side {
             Some(_) | None => key.subkey <= *end,
         });
     }
+}
+
+/// Whether a replica to which a register was brought holds something newer, or has deleted and collected it: then it may
+/// never have been the newest there, and its writer may yet stamp it again, above what has replaced it. A delete that is
+/// not there has been collected there, so every replica has it.
+pub(super) fn is_hidden(held: Option<&Summary>, sent: &Row) -> bool {
+    let is_gone = !sent.is_tombstone();
+    let is_newer = held.map_or(is_gone, |held| held.stamp() > sent.stamp());
+    is_newer && !is_left_out(Guard::Hidden)
 }
 
 /// Whether whoever has this position, and this row, has seen all that another state of the row has seen.

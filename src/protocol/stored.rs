@@ -56,13 +56,11 @@ impl Machine {
         };
         self.has_moved = true;
         let core = &mut self.core;
-        let is_kept = matches!(
-            effect,
-            Effect::Repaired {
-                summary: Some(_),
-                ..
-            }
-        );
+        let held = if let Effect::Repaired { summary, .. } = &effect {
+            summary.clone()
+        } else {
+            None
+        };
         let is_applied = !matches!(effect, Effect::Early { .. } | Effect::Refused { .. });
         own::on_durable(now, core, &mut self.sender, &effect);
         match purpose {
@@ -79,11 +77,12 @@ impl Machine {
             }
             Purpose::ReadRepair(id) if is_applied => {
                 let me = core.me;
-                self.reads.on_repaired(core, id, me, is_kept, outputs);
+                self.reads.on_repaired(core, id, me, held.as_ref(), outputs);
             }
             Purpose::SelectRepair(id) if is_applied => {
                 let me = core.me;
-                self.selects.on_repaired(core, id, me, outputs);
+                self.selects
+                    .on_repaired(core, id, me, held.as_ref(), outputs);
             }
             Purpose::SelectRepair(id) => self.selects.on_unrepaired(core, id, outputs),
             Purpose::PeerRepair {
@@ -97,7 +96,7 @@ impl Machine {
                 }
                 // All of them, not only the last, must be on disk for the peer to count this replica.
                 if is_last && !core.spoilt.remove(&(peer, id)) {
-                    send(outputs, peer, lane, Message::Repaired { id, is_kept });
+                    send(outputs, peer, lane, Message::Repaired { id, held });
                 }
             }
             Purpose::Mend(partition) if is_applied => {

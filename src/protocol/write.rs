@@ -50,8 +50,10 @@ enum Stage {
         summary: Summary,
         /// Replicas of this region that have it on disk, and whether it stood there.
         vouched: BTreeMap<NodeId, bool>,
+        /// The greatest timestamp that any of them held.
         newer: Timestamp,
-        /// Replicas of this region that served when it was stamped: a read may have shown it at one that has not told.
+        /// Replicas of this region that have served since it was stamped: a read may have shown it at one that has not
+        /// told.
         serving: BTreeSet<NodeId>,
     },
     /// There was nothing to do; waiting until a quorum has that for which there was not.
@@ -254,7 +256,6 @@ impl Writes {
         let Some(replica) = core.replicas.get(&partition) else {
             return;
         };
-        let here = replica.replicas_in(core.region).iter().copied();
         let Some(write) = self.writes.get_mut(&id) else {
             return;
         };
@@ -263,9 +264,7 @@ impl Writes {
             summary: last.row.summary(),
             vouched: BTreeMap::new(),
             newer: Timestamp::ZERO,
-            serving: here
-                .filter(|node| core.is_serving(replica, *node))
-                .collect(),
+            serving: core.serving_here(replica).collect(),
         };
         self.waiting.insert((partition, last.n), id);
     }
@@ -364,19 +363,29 @@ impl Writes {
             .map(|((_, n), id)| (*n, *id))
             .collect();
         for (n, id) in ids {
-            let newer = ack
-                .newer
-                .iter()
-                .filter(|(at, _)| *at == n || self.stands_again(ack.partition, id, n, *at))
-                .map(|(_, newer)| *newer)
-                .max();
+            let held = self.held(ack, id, n);
             self.cross(id, &ack.crossed);
-            self.vouch(core, id, from, newer.unwrap_or(Timestamp::ZERO));
+            self.vouch(core, id, from, held);
             self.settle(core, id, outputs);
         }
         if !core.is_here(from) {
             self.settle_all(core, ack.partition, outputs);
         }
+    }
+
+    /// The greatest timestamp that a replica held when it first met a number of our log, or what stands for it; zero if
+    /// nothing was newer.
+    fn held(&self, ack: &Ack, id: u64, n: u64) -> Timestamp {
+        if ack.stood.contains(&n) {
+            return Timestamp::ZERO;
+        }
+        let newer = ack.newer.iter();
+        let of_it =
+            newer.filter(|(at, _)| *at == n || self.stands_again(ack.partition, id, n, *at));
+        of_it
+            .map(|(_, held)| *held)
+            .max()
+            .unwrap_or(Timestamp::ZERO)
     }
 
     /// Whether a later number of our log may be the same row, written again: a piece then passes over the first one,
@@ -411,12 +420,19 @@ impl Writes {
     }
 
     /// The deadline has passed: the write may or may not be seen later.
-    pub(super) fn on_deadline(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+    pub(super) fn on_deadline(
+        &mut self,
+        core: &mut Core,
+        sender: &mut Sender,
+        id: u64,
+        outputs: &mut Vec<Output>,
+    ) {
         let Some(write) = self.writes.remove(&id) else {
             return;
         };
         if let Stage::Waiting { numbers, .. } = &write.stage {
-            self.waiting.remove(&(write.partition, *numbers.end()));
+            self.stop_waiting(core, (write.partition, *numbers.end()));
+            sender.touch(write.partition, core.actor);
         }
         let outcome = fate(core, &write.stage, Unavailable::Deadline);
         reply(outputs, write.request.origin, outcome);
@@ -463,7 +479,7 @@ impl Writes {
             vouched,
             newer,
             serving,
-        } = &write.stage
+        } = &mut write.stage
         else {
             return;
         };
@@ -471,6 +487,9 @@ impl Writes {
         let Some(replica) = core.replicas.get(&write.partition) else {
             return;
         };
+        serving.extend(core.serving_here(replica));
+        let replicas = replica.replicas_in(core.region).len();
+        let standing = standing(vouched, serving, replicas);
         // In this region a replica must have told what it held; elsewhere it is enough to have the change.
         let has = |node: NodeId| {
             if core.is_here(node) {
@@ -479,22 +498,32 @@ impl Writes {
                 replica.complete_at(node, core.actor) >= n
             }
         };
-        if !write.quorum.is_met(has) && !is_left_out(Guard::WriteQuorum) {
-            return;
+        let is_met = write.quorum.is_met(has) || is_left_out(Guard::WriteQuorum);
+        let at = (write.partition, n);
+        if standing == Standing::Stands {
+            core.undecided.remove(&at);
+        } else {
+            core.undecided.insert(at);
         }
-        let replicas = replica.replicas_in(core.region).len();
-        match standing(vouched, serving, replicas) {
-            Standing::Open if !is_left_out(Guard::StandFirst) => {}
+        match standing {
+            Standing::Open if !is_met || !is_left_out(Guard::StandFirst) => {}
             Standing::Open | Standing::Hidden if !is_left_out(Guard::Restamp) => {
-                self.waiting.remove(&(write.partition, n));
+                self.stop_waiting(core, at);
                 self.restamp(core, id, newer, outputs);
             }
-            Standing::Open | Standing::Hidden | Standing::Stands => {
+            Standing::Open | Standing::Hidden | Standing::Stands if is_met => {
                 let summary = summary.clone();
-                self.waiting.remove(&(write.partition, n));
+                self.stop_waiting(core, at);
                 self.finish(core, id, Some(summary), outputs);
             }
+            Standing::Open | Standing::Hidden | Standing::Stands => {}
         }
+    }
+
+    /// A number of our log is waited for no more.
+    fn stop_waiting(&mut self, core: &mut Core, at: (PartitionId, u64)) {
+        self.waiting.remove(&at);
+        core.undecided.remove(&at);
     }
 
     /// Stamps a write again, above what may hide it.
@@ -555,8 +584,8 @@ enum Standing {
     Open,
 }
 
-/// What the replicas of a region say of a write: where it stood, and where it may yet come to. One that did not serve when
-/// it was stamped has shown it to nobody.
+/// What the replicas of a region say of a write: where it stood, and where it may yet come to. One that has not served
+/// since it was stamped has shown it to nobody.
 fn standing(
     vouched: &BTreeMap<NodeId, bool>,
     serving: &BTreeSet<NodeId>,

@@ -69,13 +69,15 @@ impl Bug {
     }
 
     fn spoil_op(self, op: &mut WriteOp) {
-        if let WriteOp::PutSibling { seen, .. } = op {
-            if self == Self::ForgetContexts {
-                *seen = None;
-            }
-            if self == Self::AssumeContexts {
-                seen.iter_mut().for_each(assume_all);
-            }
+        if let WriteOp::PutSibling { seen, .. } = op
+            && self == Self::ForgetContexts
+        {
+            *seen = None;
+        }
+        if let WriteOp::PutSibling { seen, .. } | WriteOp::DeleteSiblings { seen } = op
+            && self == Self::AssumeContexts
+        {
+            seen.iter_mut().for_each(assume_all);
         }
         if let WriteOp::Add { id, .. } | WriteOp::Fields { id, .. } = op
             && self == Self::ForgetOperationIds

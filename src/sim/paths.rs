@@ -45,8 +45,12 @@ pub(crate) const SEEN: [&str; 19] = [
 ];
 
 /// Paths that machines count: the counter, and what it means.
-pub(crate) const COUNTED: [(&str, &str); 19] = [
+pub(crate) const COUNTED: [(&str, &str); 20] = [
     ("reads_repaired_total", "read repaired before the answer"),
+    (
+        "reads_restarted_total",
+        "read begun anew, for something newer came",
+    ),
     (
         "writes_restamped_total",
         "write stamped again above another",

@@ -78,11 +78,14 @@ impl<E: Engine> Door<E> {
         }
 
         let (mut newer, mut crossed, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+        let mut newest = Vec::new();
         // What is complete is known: of that nothing is told again, for nobody counts what lies before the piece's start.
         for item in piece.items.iter().filter(|item| item.n > before.complete) {
             let met = self.apply(wall, partition, actor, item)?;
+            if let (Row::Register(version), None) = (&item.row, met.newer) {
+                newest.push(version.dot);
+            }
             let hides = met.newer.or_else(|| hidden_by(actor, item));
-            let hides = hides.filter(|_| !self.has_stood(partition, Dot { actor, n: item.n }));
             newer.extend(hides.map(|timestamp| (item.n, timestamp)));
             crossed.extend(met.is_crossed.then_some(item.n));
             lost.extend(met.lost);
@@ -96,7 +99,13 @@ impl<E: Engine> Door<E> {
                 marks.reach.complete = marks.reach.complete.max(piece.to);
             }
         });
+        let stood = self.stood(partition, actor, before.complete);
         if let Some(known) = self.partitions.get_mut(&partition) {
+            for dot in newest {
+                if !known.covers(dot) {
+                    known.stood.note(dot);
+                }
+            }
             known.stood.forget(actor, known.marks(actor).reach.complete);
         }
         self.hold_log_bytes(partition, actor)?;
@@ -106,16 +115,25 @@ impl<E: Engine> Door<E> {
             actor,
             reach: self.marks(partition, actor).reach,
             newer,
+            stood,
             crossed,
             written,
             lost,
         })
     }
 
-    /// Whether a version was the newest of its row here, before its log came.
-    fn has_stood(&self, partition: PartitionId, dot: Dot) -> bool {
-        let known = self.partitions.get(&partition);
-        known.is_some_and(|known| known.stood.has(dot)) && !is_left_out(Guard::Stood)
+    /// Of what has become complete, the registers that had come before and were the newest of their row here: they are not
+    /// hidden, though the piece may even pass over them by now.
+    fn stood(&self, partition: PartitionId, actor: Actor, after: u64) -> Vec<u64> {
+        if is_left_out(Guard::Stood) {
+            return Vec::new();
+        }
+        let known = self.partitions.get(&partition).into_iter();
+        known
+            .flat_map(|known| known.stood.upto(actor, known.marks(actor).reach.complete))
+            .map(|dot| dot.n)
+            .filter(|n| *n > after)
+            .collect()
     }
 
     fn check_piece(&self, piece: Piece<'_>) -> Result<(), Refusal> {

@@ -1,4 +1,4 @@
-//! Registers that were the newest of their row here before their log came.
+//! Registers that were the newest of their row here before their log was complete up to them.
 
 use std::collections::BTreeSet;
 
@@ -22,20 +22,15 @@ impl Stood {
         }
     }
 
-    pub(super) fn has(&self, dot: Dot) -> bool {
-        self.0.contains(&dot)
+    /// Those of an actor up to a number.
+    pub(super) fn upto(&self, actor: Actor, upto: u64) -> impl Iterator<Item = Dot> + '_ {
+        let range = Dot { actor, n: 0 }..=Dot { actor, n: upto };
+        self.0.range(range).copied()
     }
 
     /// The log of an actor is here up to a number.
     pub(super) fn forget(&mut self, actor: Actor, upto: u64) {
-        while let Some(dot) = self
-            .0
-            .range(Dot { actor, n: 0 }..=Dot { actor, n: upto })
-            .next()
-        {
-            let dot = *dot;
-            self.0.remove(&dot);
-        }
+        self.0.retain(|dot| dot.actor != actor || dot.n > upto);
     }
 }
 
@@ -59,8 +54,20 @@ mod tests {
             stood.note(dot);
         }
         stood.forget(dot(1, 0).actor, 4);
-        let has = [dot(1, 3), dot(1, 5), dot(2, 4)].map(|dot| stood.has(dot));
-        assert_eq!(has, [false, true, true]);
+        assert_eq!(
+            stood.0.into_iter().collect::<Vec<_>>(),
+            [dot(1, 5), dot(2, 4)]
+        );
+    }
+
+    #[test]
+    fn what_a_piece_brings_is_told_by_its_actor() {
+        let mut stood = Stood::default();
+        for dot in [dot(1, 3), dot(1, 5), dot(2, 4)] {
+            stood.note(dot);
+        }
+        let told: Vec<Dot> = stood.upto(dot(1, 0).actor, 4).collect();
+        assert_eq!(told, [dot(1, 3)]);
     }
 
     #[test]
@@ -69,6 +76,7 @@ mod tests {
         for n in 0..=STOOD_MAX as u64 {
             stood.note(dot(1, n));
         }
-        assert_eq!((stood.0.len(), stood.has(dot(1, 0))), (STOOD_MAX, false));
+        assert_eq!(stood.0.len(), STOOD_MAX);
+        assert!(!stood.0.contains(&dot(1, 0)), "the least goes first");
     }
 }

@@ -94,6 +94,7 @@ fn stream() -> Vec<Sample> {
         from: 298,
         applied: 300,
         newer: vec![(299, TIMESTAMP)],
+        stood: vec![298],
         crossed: vec![299, 300],
     };
     let trimmed = Message::Trimmed {
@@ -362,7 +363,7 @@ fn reads() -> Vec<Sample> {
         id: 9,
         rows: vec![(key(), row(Some("value")))],
     };
-    let repaired = |is_kept| Message::Repaired { id: 9, is_kept };
+    let repaired = |held| Message::Repaired { id: 9, held };
     named(vec![
         ("read whole", read(true)),
         ("read summaries", read(false)),
@@ -370,8 +371,8 @@ fn reads() -> Vec<Sample> {
         ("rows", rows),
         ("cannot read", Message::CannotRead { id: 9 }),
         ("repair", repair),
-        ("repaired", repaired(true)),
-        ("repaired, not kept", repaired(false)),
+        ("repaired", repaired(Some(summary()))),
+        ("repaired, not kept", repaired(None)),
     ])
 }
 

@@ -318,8 +318,7 @@ impl Pair {
                 for (key, row) in rows {
                     self.theirs.merge(key, row);
                 }
-                let is_kept = true;
-                (id, Message::Repaired { id, is_kept })
+                (id, Message::Repaired { id, held: None })
             }
             other => panic!("{other:?} is no question"),
         }

@@ -6,7 +6,7 @@ use crate::model::{
     Change, Collection, Condition, Context, Denial, Effect, LogItem, NodeId, OpId, Place,
     Selection, Write, WriteOp,
 };
-use crate::protocol::{Ack, Message, Operation, Outcome, Refusal};
+use crate::protocol::{Ack, Input, Message, Operation, Outcome, Refusal, RequestId};
 
 use super::bench::{Bench, at, key, register};
 
@@ -121,6 +121,7 @@ fn a_number_that_a_piece_passed_over_is_judged_by_the_one_that_stands_for_it() {
         from: 0,
         applied: 2,
         newer: vec![(2, newer)],
+        stood: Vec::new(),
         crossed: Vec::new(),
     };
     for neighbour in &bench.line("a")[1..] {
@@ -159,6 +160,7 @@ fn what_is_stamped_again_has_no_condition_and_is_crossed() {
         from: n - 1,
         applied: n,
         newer,
+        stood: Vec::new(),
         crossed: Vec::new(),
     };
     let (ticket, _) = bench.change().unwrap();
@@ -270,12 +272,77 @@ fn what_stood_at_a_majority_is_done_whatever_came_since() {
             from: 0,
             applied: 1,
             newer,
+            stood: Vec::new(),
             crossed: Vec::new(),
         };
         bench.hear(from, Message::Acks(vec![ack]));
     }
     assert!(matches!(bench.reply(id), Some(Outcome::Written(_))));
     assert!(bench.change().is_none());
+}
+
+/// A write that is at the door, and then stamped, while a neighbour seems not to serve; gives what was asked, and an
+/// acknowledgement of it that says what was newer there.
+fn stamped_without(
+    bench: &mut Bench,
+    away: NodeId,
+) -> (RequestId, impl Fn(NodeId, bool) -> Message + use<>) {
+    let (partition, me) = (bench.partition("lww"), bench.me);
+    bench.step(Input::Disconnected { peer: away });
+    bench.step(Input::Connected { peer: away });
+    let id = bench.ask_for(Operation::Write(Box::new(Write::new(key("lww"), put()))));
+    let (ticket, _) = bench.change().unwrap();
+    let items = vec![LogItem {
+        n: 1,
+        key: key("lww"),
+        row: register(me, 1, b"v"),
+    }];
+    bench.stage(ticket, Effect::Written { partition, items });
+    bench.sync(ticket);
+    let later = register(away, 9, b"w").stamp().timestamp;
+    let acks = move |from, is_hidden| {
+        let newer = if is_hidden {
+            vec![(1, later)]
+        } else {
+            Vec::new()
+        };
+        Message::Acks(vec![Ack {
+            partition,
+            actor: super::bench::actor(me),
+            reached: vec![(from, crate::model::Incarnation(1), 1)],
+            from: 0,
+            applied: 1,
+            newer,
+            stood: Vec::new(),
+            crossed: Vec::new(),
+        }])
+    };
+    (id, acks)
+}
+
+#[test]
+fn who_does_not_serve_is_not_waited_for() {
+    let mut bench = Bench::new(0);
+    let line = bench.line("a");
+    let (id, acks) = stamped_without(&mut bench, line[2]);
+    bench.hear(line[1], acks(line[1], true));
+    assert_eq!(bench.reply(id), None);
+    assert!(bench.change().is_some(), "stamped again");
+}
+
+/// A replica that reads serves: what it reads here it may show.
+#[test]
+fn who_reads_serves_though_it_was_not_known() {
+    let mut bench = Bench::new(0);
+    let line = bench.line("a");
+    let (id, acks) = stamped_without(&mut bench, line[2]);
+    let keys = vec![key("lww")];
+    let whole = false;
+    bench.hear(line[2], Message::Read { id: 1, keys, whole });
+    bench.hear(line[1], acks(line[1], true));
+    assert!(bench.change().is_none(), "it may have been shown");
+    bench.hear(line[2], acks(line[2], false));
+    assert!(matches!(bench.reply(id), Some(Outcome::Written(_))));
 }
 
 /// A piece that is merged again meets what has come since; it stood all the same.
@@ -306,6 +373,7 @@ fn what_once_stood_at_a_replica_is_not_hidden_there_later() {
             from: 0,
             applied: 1,
             newer,
+            stood: Vec::new(),
             crossed: Vec::new(),
         };
         bench.hear(from, Message::Acks(vec![ack]));

@@ -104,8 +104,8 @@ fn what_differs_is_fetched_merged_and_on_a_quorum_before_it_is_answered() {
     bench.stage(ticket, repaired);
     bench.sync(ticket);
     assert_eq!(bench.reply(id), None);
-    let is_kept = true;
-    bench.hear(near, Message::Repaired { id: asked, is_kept });
+    let held = Some(both.summary());
+    bench.hear(near, Message::Repaired { id: asked, held });
     let Some(Outcome::Read(Some(read))) = bench.reply(id) else {
         panic!("not read")
     };

@@ -2,48 +2,60 @@
 
 use super::asks::{add, fields_op, reset, write};
 use super::shape::kv;
-use super::{Bug, Scene, Shape, at_quorum, pairs};
+use super::{Bug, Scene, Shape, at_quorum, guarded, pairs};
 use crate::model::Level;
+use crate::model::planted::Guard;
 use crate::protocol::{Message, Outcome, Request};
 
 #[test]
 fn verify_counter_converge() {
-    let mut scene = Scene::new(&Shape::of(&[2, 2]));
-    let key = kv("key");
-    scene.write(0, &key, add(1, None));
-    scene.until_quiet();
-    scene.cut(&[0, 1], &[2, 3]);
-    for _ in 0..5 {
-        scene.write(0, &key, add(2, None));
-        scene.write(1, &key, add(-1, None));
-        scene.write(2, &key, add(10, None));
-    }
-    assert_eq!(scene.counter(0, &key), Some(6));
-    assert_eq!(scene.counter(3, &key), Some(51));
-    scene.heal();
-    scene.until_quiet();
-    for node in 0..4 {
-        assert_eq!(scene.counter(node, &key), Some(56));
-    }
+    guarded(Bug::Without(Guard::Surplus), |bug| {
+        let mut scene = Scene::with_bug(&Shape::of(&[2, 2]), bug);
+        let key = kv("key");
+        scene.write(0, &key, add(1, None));
+        scene.until_quiet();
+        scene.cut(&[0, 1], &[2, 3]);
+        for _ in 0..5 {
+            scene.write(0, &key, add(2, None));
+            scene.write(1, &key, add(-1, None));
+            scene.write(2, &key, add(10, None));
+        }
+        // A client that tries again on the other side of the cut.
+        for node in [0, 2] {
+            scene.write(node, &key, add(7, Some(1)));
+        }
+        assert_eq!(scene.counter(0, &key), Some(13));
+        assert_eq!(scene.counter(3, &key), Some(58));
+        scene.heal();
+        scene.until_quiet();
+        for node in 0..4 {
+            assert_eq!(scene.counter(node, &key), Some(63));
+        }
+    });
 }
 
 #[test]
 fn verify_counter_repl() {
-    let mut scene = Scene::new(&Shape::of(&[3, 3]));
-    let key = kv("key");
-    for n in 1..=10 {
-        scene.write(0, &key, add(n, None));
-    }
-    scene.until_quiet();
-    for node in 0..6 {
-        assert_eq!(scene.counter(node, &key), Some(55));
-    }
-    scene.write(3, &key, reset());
-    scene.until_quiet();
-    assert_eq!(scene.counter(0, &key), None);
-    scene.write(0, &key, add(4, None));
-    scene.until_quiet();
-    assert_eq!(scene.counter(5, &key), Some(4));
+    guarded(Bug::ForgetOperationIds, |bug| {
+        let mut scene = Scene::with_bug(&Shape::of(&[3, 3]), bug);
+        let key = kv("key");
+        for n in 1..=10 {
+            scene.write(0, &key, add(n, u128::try_from(n).ok()));
+        }
+        scene.run_for(1_000_000);
+        // A client that tries again in the other region.
+        scene.write(3, &key, add(10, Some(10)));
+        scene.until_quiet();
+        for node in 0..6 {
+            assert_eq!(scene.counter(node, &key), Some(55));
+        }
+        scene.write(3, &key, reset());
+        scene.until_quiet();
+        assert_eq!(scene.counter(0, &key), None);
+        scene.write(0, &key, add(4, None));
+        scene.until_quiet();
+        assert_eq!(scene.counter(5, &key), Some(4));
+    });
 }
 
 /// The coordinator applies an increment with an id and dies before it tells anyone; the client tries again at the

@@ -2,7 +2,7 @@
 
 use super::asks::{bytes, expiring, put_sibling};
 use super::shape::{beside, kv};
-use super::{Bug, Scene, Shape};
+use super::{Bug, Scene, Shape, guarded};
 use crate::model::{Wall, WriteOp};
 
 const SECOND: u64 = 1_000_000;
@@ -51,25 +51,28 @@ fn verify_object_ttl() {
 
 #[test]
 fn verify_sweep_reaper() {
-    let mut scene = Scene::new(&Shape::of(&[3]));
-    put_for(&mut scene, 0, 3);
-    scene.run_for(SECOND);
-    scene.kill(2);
-    scene.run_for(8 * SECOND);
-    for key in [kv("key"), beside("key")] {
-        let rows = scene.rows(0, &key);
-        assert!(!rows.is_empty(), "not collected while a replica is away");
-        assert!(
-            rows.values().all(crate::model::Row::is_tombstone),
-            "{rows:?}"
-        );
-    }
-    scene.start(2);
-    scene.until_quiet();
-    for node in 0..3 {
-        assert!(scene.rows(node, &kv("key")).is_empty());
-        assert!(scene.rows(node, &beside("key")).is_empty());
-    }
+    guarded(Bug::DropTombstonesEarly, |bug| {
+        let mut scene = Scene::with_bug(&Shape::of(&[3]), bug);
+        scene.world.faults_on = bug.is_some();
+        put_for(&mut scene, 0, 3);
+        scene.run_for(SECOND);
+        scene.kill(2);
+        scene.run_for(8 * SECOND);
+        for key in [kv("key"), beside("key")] {
+            let rows = scene.rows(0, &key);
+            assert!(!rows.is_empty(), "not collected while a replica is away");
+            assert!(
+                rows.values().all(crate::model::Row::is_tombstone),
+                "{rows:?}"
+            );
+        }
+        scene.start(2);
+        scene.until_quiet();
+        for node in 0..3 {
+            assert!(scene.rows(node, &kv("key")).is_empty());
+            assert!(scene.rows(node, &beside("key")).is_empty());
+        }
+    });
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::asks::{bytes, write};
 use super::shape::{kept, kv};
-use super::{Bug, Scene, Shape, at_quorum};
+use super::{Bug, Scene, Shape, at_quorum, guarded};
+use crate::model::planted::Guard;
 use crate::model::{Part, Row, Wall, WriteOp};
 use crate::protocol::{Message, Outcome};
 
@@ -107,6 +108,38 @@ fn of_equal_timestamps_the_greater_dot_wins_and_the_loser_is_stamped_again() {
     scene.until_quiet();
     scene.assert_same_everywhere(&kv("key"));
     assert!(!equal_timestamps(Some(Bug::HideNewer)).0);
+}
+
+/// A write meets something newer at one neighbour, and the other is silent: until it is known whether the write stands, or is
+/// stamped again, nobody in another region is shown it, and could replace it there (adversary).
+#[test]
+fn what_may_be_stamped_again_does_not_leave_its_region() {
+    guarded(Bug::Without(Guard::Decided), |bug| {
+        let mut scene = Scene::with_bug(&Shape::of(&[3, 3]), bug);
+        let key = kv("key");
+        let is_append = |message: &Message| matches!(message, Message::Append(_));
+        for to in [0, 3, 4, 5] {
+            scene.lose(1, to, is_append);
+            scene.lose(2, to, is_append);
+        }
+        scene.skew(1, 200_000);
+        scene.put(1, &key, "newer");
+        scene.lose(2, 0, |message| matches!(message, Message::Acks(_)));
+        let put = write(&key, WriteOp::Put(bytes("older")));
+        let asked = scene.begin(0, at_quorum(put));
+        scene.run_for(1_000_000);
+        assert_eq!(scene.outcome(asked), None, "undecided");
+        assert_eq!(scene.get(3, &key), None);
+        scene.skew(1, 0);
+        scene.heal();
+        let outcome = scene.wait(asked);
+        assert!(
+            matches!(outcome, Outcome::Written(_) | Outcome::Unknown(_)),
+            "{outcome:?}"
+        );
+        scene.until_quiet();
+        scene.assert_same_everywhere(&key);
+    });
 }
 
 #[test]

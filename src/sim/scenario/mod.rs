@@ -315,6 +315,13 @@ impl Scene {
     }
 }
 
+/// A scenario passes, and fails when a guard is taken away.
+fn guarded(guard: Bug, scenario: fn(Option<Bug>)) {
+    scenario(None);
+    let without = std::panic::catch_unwind(|| scenario(Some(guard)));
+    assert!(without.is_err(), "{guard:?} is not missed");
+}
+
 fn at_quorum(operation: Operation) -> Request {
     Request {
         operation,

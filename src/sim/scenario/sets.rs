@@ -2,66 +2,73 @@
 
 use super::asks::{change_members, clear, fields_op, put_fields, write};
 use super::shape::{beside, kv};
-use super::{Bug, Scene, Shape};
+use super::{Bug, Scene, Shape, guarded};
 use crate::model::{Collection, Level};
 use crate::protocol::{Outcome, Request};
 
 #[test]
 fn verify_no_datatype_siblings() {
-    let mut scene = Scene::new(&Shape::of(&[2, 2]));
-    let key = beside("key");
-    scene.cut(&[0, 1], &[2, 3]);
-    scene.write(0, &key, put_fields(&[("field", "here")]));
-    scene.write(2, &key, put_fields(&[("field", "there")]));
-    scene.write(0, &key, change_members(&["member"], &[]));
-    scene.write(2, &key, change_members(&["member"], &[]));
-    scene.heal();
-    scene.until_quiet();
-    let shown = scene.registers(0, &key);
-    assert_eq!(shown.len(), 1, "{shown:?}");
-    for node in 0..4 {
-        assert_eq!(scene.registers(node, &key), shown);
-        assert_eq!(scene.members(node, &key), ["member"]);
-    }
-    scene.write(3, &key, put_fields(&[("field", "after")]));
-    scene.until_quiet();
-    let after = [("field".to_owned(), "after".to_owned())];
-    assert_eq!(scene.registers(0, &key), after);
+    guarded(Bug::IgnoreRemovals, |bug| {
+        let mut scene = Scene::with_bug(&Shape::of(&[2, 2]), bug);
+        let key = beside("key");
+        scene.cut(&[0, 1], &[2, 3]);
+        scene.write(0, &key, put_fields(&[("field", "here")]));
+        scene.write(2, &key, put_fields(&[("field", "there")]));
+        scene.write(0, &key, change_members(&["member"], &[]));
+        scene.write(2, &key, change_members(&["member"], &[]));
+        scene.heal();
+        scene.until_quiet();
+        let shown = scene.registers(0, &key);
+        assert_eq!(shown.len(), 1, "{shown:?}");
+        for node in 0..4 {
+            assert_eq!(scene.registers(node, &key), shown);
+            assert_eq!(scene.members(node, &key), ["member"]);
+        }
+        scene.write(3, &key, put_fields(&[("field", "after")]));
+        scene.until_quiet();
+        let after = [("field".to_owned(), "after".to_owned())];
+        assert_eq!(scene.registers(0, &key), after);
+        scene.write(1, &key, change_members(&[], &["member"]));
+        scene.until_quiet();
+        assert!(scene.members(2, &key).is_empty(), "both went");
+    });
 }
 
 #[test]
 fn verify_dt_converge() {
-    let mut scene = Scene::new(&Shape::of(&[2, 2]));
-    let key = kv("key");
-    scene.write(0, &key, change_members(&["a", "b"], &[]));
-    scene.write(0, &key, fields_op(&[("f", "1")], &[("n", 1)], &[]));
-    scene.until_quiet();
-    scene.cut(&[0, 1], &[2, 3]);
-    scene.write(0, &key, change_members(&["c"], &["a"]));
-    scene.write(2, &key, change_members(&["d", "a"], &["b"]));
-    scene.write(
-        0,
-        &key,
-        fields_op(&[("f", "2"), ("g", "2")], &[("n", 10)], &[]),
-    );
-    scene.write(2, &key, fields_op(&[("h", "3")], &[("n", 100)], &["f"]));
-    scene.heal();
-    scene.until_quiet();
-    for node in 0..4 {
-        assert_eq!(
-            scene.members(node, &key),
-            ["a", "c", "d"],
-            "added again wins"
+    guarded(Bug::IgnoreRemovals, |bug| {
+        let mut scene = Scene::with_bug(&Shape::of(&[2, 2]), bug);
+        let key = kv("key");
+        scene.write(0, &key, change_members(&["a", "b"], &[]));
+        scene.write(0, &key, fields_op(&[("f", "1")], &[("n", 1)], &[]));
+        scene.until_quiet();
+        scene.cut(&[0, 1], &[2, 3]);
+        scene.write(0, &key, change_members(&["c"], &["a"]));
+        scene.write(2, &key, change_members(&["d", "a"], &["b"]));
+        scene.write(
+            0,
+            &key,
+            fields_op(&[("f", "2"), ("g", "2")], &[("n", 10)], &[]),
         );
-        let names: Vec<String> = scene
-            .registers(node, &key)
-            .into_iter()
-            .map(|(n, _)| n)
-            .collect();
-        assert_eq!(names, ["f", "g", "h"], "put wins");
-        assert_eq!(scene.field_counters(node, &key), [("n".to_owned(), 111)]);
-    }
-    scene.assert_same_everywhere(&key);
+        scene.write(2, &key, fields_op(&[("h", "3")], &[("n", 100)], &["f"]));
+        scene.heal();
+        scene.until_quiet();
+        for node in 0..4 {
+            assert_eq!(
+                scene.members(node, &key),
+                ["a", "c", "d"],
+                "added again wins"
+            );
+            let names: Vec<String> = scene
+                .registers(node, &key)
+                .into_iter()
+                .map(|(n, _)| n)
+                .collect();
+            assert_eq!(names, ["f", "g", "h"], "put wins");
+            assert_eq!(scene.field_counters(node, &key), [("n".to_owned(), 111)]);
+        }
+        scene.assert_same_everywhere(&key);
+    });
 }
 
 #[test]

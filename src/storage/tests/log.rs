@@ -218,10 +218,56 @@ fn what_a_repair_has_brought_stood_whatever_came_since() {
     apply(&mut b, put(&name, "b"));
     apply(&mut b, delete(&name));
     let late = piece(&a, &b, first(), a.actor).unwrap();
-    let Effect::Appended { newer: told, .. } = apply(&mut b, late) else {
+    let Effect::Appended { stood, .. } = apply(&mut b, late) else {
         panic!("not appended");
     };
-    assert_eq!(told, []);
+    assert_eq!(stood, [1]);
+}
+
+/// So, too, if its log had brought it, in a pass with holes, and brings it again (adversary).
+#[test]
+fn what_a_pass_with_holes_has_brought_stood() {
+    let (mut a, mut b) = (fresh(1), fresh(2));
+    let name = names(first()).next().unwrap();
+    apply(&mut a, put(&name, "a"));
+    let whole = piece(&a, &b, first(), a.actor).unwrap();
+    let mut holed = whole.clone();
+    if let Change::Append { complete_from, .. } = &mut holed {
+        *complete_from = None;
+    }
+    let told = |effect| {
+        let Effect::Appended { stood, .. } = effect else {
+            panic!("not appended");
+        };
+        stood
+    };
+    assert!(told(apply(&mut b, holed)).is_empty());
+    apply(&mut b, put(&name, "b"));
+    assert_eq!(told(apply(&mut b, whole.clone())), [1]);
+    assert!(told(apply(&mut b, whole)).is_empty(), "told once");
+}
+
+/// So, too, if the writer has written the row again since, and that one is hidden.
+#[test]
+fn what_stood_is_told_though_the_piece_passes_over_it() {
+    let (mut a, mut b) = (fresh(1), fresh(2));
+    let name = names(first()).next().unwrap();
+    let first_put = written(apply(&mut a, put(&name, "a")));
+    let (key, row) = (first_put.key.clone(), first_put.row.clone());
+    apply(&mut b, Change::Repair { key, row });
+    apply(&mut a, put(&name, "again"));
+    let newer = written(apply(&mut b, put(&name, "b")));
+    let late = piece(&a, &b, first(), a.actor).unwrap();
+    let Effect::Appended {
+        newer: told, stood, ..
+    } = apply(&mut b, late)
+    else {
+        panic!("not appended");
+    };
+    assert_eq!(
+        (told, stood),
+        (vec![(2, newer.row.stamp().timestamp)], vec![1])
+    );
 }
 
 /// A read's repair brought the coordinator a finished write that is newer than its own, before any other replica had that:
