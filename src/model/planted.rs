@@ -48,6 +48,8 @@ pub(crate) enum Guard {
     MarkWaits,
     /// A session's read waits for what the session has seen.
     SessionGate,
+    /// What a session reads at one replica, a quorum has.
+    Settled,
     /// A read with an age limit waits for what was written up to then.
     FreshGate,
     /// The door looks whether a condition holds.

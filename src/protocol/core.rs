@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::model::planted::{Guard, is_left_out};
 use crate::model::{
     Actor, Change, Duration, Incarnation, Limits, NodeId, PartitionId, Position, Query, RegionId,
-    RowKey, Ticket, Time, Wall,
+    Row, RowKey, Ticket, Time, Wall,
 };
 use crate::placement::Placement;
 
@@ -298,6 +298,18 @@ impl Core {
         } else {
             self.peers.is_up(node) && replica.other(node).is_some_and(Other::is_serving)
         }
+    }
+
+    /// Whether a quorum of this region has all that a row shows, so that no later read of a quorum sees less.
+    pub(super) fn is_settled(&self, key: &RowKey, row: &Row) -> bool {
+        let Some(replica) = self.replicas.get(&self.partition(key)) else {
+            return false;
+        };
+        let summary = row.summary();
+        let mut dots = summary.others.iter().chain([&summary.dot]);
+        dots.all(|dot| {
+            replica.position.has_retired(dot.actor) || dot.n <= replica.stable(dot.actor)
+        }) || is_left_out(Guard::Settled)
     }
 
     /// How far a log may leave this region: of this node's own, nothing that may yet be stamped again, for there somebody

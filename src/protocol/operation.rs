@@ -163,6 +163,7 @@ impl Machine {
             deadline,
         } = accepted;
         let core = &mut self.core;
+        let is_session = !gate.session.is_empty();
         match operation {
             Operation::Get { key } if is_register(core, &key) => {
                 let request = ReadRequest {
@@ -170,6 +171,7 @@ impl Machine {
                     key,
                     level,
                     deadline,
+                    is_session,
                 };
                 self.reads.start(core, partition, request, outputs);
             }
@@ -179,6 +181,7 @@ impl Machine {
                     selection: Selection::Rows(vec![key]),
                     level,
                     deadline,
+                    is_session,
                 };
                 self.selects.start(core, partition, request, outputs);
             }
@@ -188,6 +191,7 @@ impl Machine {
                     selection,
                     level,
                     deadline,
+                    is_session,
                 };
                 self.selects.start(core, partition, request, outputs);
             }

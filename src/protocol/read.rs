@@ -28,6 +28,8 @@ pub(super) struct ReadRequest {
     pub(super) key: RowKey,
     pub(super) level: Level,
     pub(super) deadline: Time,
+    /// Whether it is one of a session, whose later reads must not see less.
+    pub(super) is_session: bool,
 }
 
 /// Where a read stands.
@@ -241,6 +243,20 @@ impl Reads {
         self.start(core, partition, read.request, outputs);
     }
 
+    /// A session has met something at one replica that a quorum may not have, and the next read of the session may be one
+    /// of a quorum: so this one is made that, too.
+    fn ask_more(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(read) = self.end(core, id) else {
+            return;
+        };
+        let partition = core.partition(&read.request.key);
+        let request = ReadRequest {
+            level: Level::LocalQuorum,
+            ..read.request
+        };
+        self.start(core, partition, request, outputs);
+    }
+
     /// A replica cannot answer: ask the others.
     pub(super) fn on_cannot(
         &mut self,
@@ -327,7 +343,16 @@ impl Reads {
         match (newest, row) {
             _ if is_same => {
                 let row = read.own.take().flatten();
-                self.finish(core, id, row, outputs);
+                let is_certain = !read.request.is_session || read.request.level != Level::One;
+                if is_certain
+                    || row
+                        .as_ref()
+                        .is_none_or(|row| core.is_settled(&read.request.key, row))
+                {
+                    self.finish(core, id, row, outputs);
+                } else {
+                    self.ask_more(core, id, outputs);
+                }
             }
             (Some((.., node)), _) if read.is_doubtful(node) => self.doubt(core, id),
             (Some((_, dot, _)), Some(row)) if mine.as_ref().is_some_and(|mine| mine.dot == dot) => {
@@ -384,6 +409,7 @@ impl Reads {
             selection: Selection::Rows(vec![request.key]),
             level: request.level,
             deadline: request.deadline,
+            is_session: request.is_session,
         }));
     }
 

@@ -42,6 +42,8 @@ pub(super) struct SelectRequest {
     pub(super) selection: Selection,
     pub(super) level: Level,
     pub(super) deadline: Time,
+    /// Whether it is one of a session, whose later reads must not see less.
+    pub(super) is_session: bool,
 }
 
 /// What a write has been shown.
@@ -336,6 +338,21 @@ impl Selects {
         self.start(core, partition, request, outputs);
     }
 
+    /// A session has met something at one replica that a quorum may not have: the read is made one of a quorum.
+    fn ask_more(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
+        let Some(Select { request, .. }) = self.end(core, id) else {
+            return;
+        };
+        let Some(partition) = request.selection.key().map(|key| core.partition(key)) else {
+            return;
+        };
+        let request = SelectRequest {
+            level: Level::LocalQuorum,
+            ..request
+        };
+        self.start(core, partition, request, outputs);
+    }
+
     /// This node's own store did not take the merged rows: a write that hangs on them must not be done.
     pub(super) fn on_unrepaired(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
         let is_write = |select: &mut Select| matches!(select.request.asker, Asker::Write(_));
@@ -469,6 +486,13 @@ impl Selects {
             .filter(|(_, rows)| rows.is_empty())
             .map(|(node, _)| *node)
             .collect();
+        if select.request.is_session && select.request.level == Level::One {
+            let mut rows = merged.rows.iter();
+            if !rows.all(|(key, row)| core.is_settled(key, row)) {
+                self.ask_more(core, id, outputs);
+                return;
+            }
+        }
         let is_done = select.request.is_enough(core.me, &select.quorum, &has)
             || is_left_out(Guard::WriteBack);
         let pending = BTreeMap::new();

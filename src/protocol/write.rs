@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use crate::model::{
-    Change, Context, Denial, Effect, Level, LogItem, NodeId, PartitionId, Selection, Summary,
-    Ticket, Time, Timestamp, WriteOp,
+    Change, Context, Denial, Effect, Incarnation, Level, LogItem, NodeId, PartitionId, Selection,
+    Summary, Ticket, Time, Timestamp, WriteOp,
 };
 
 use crate::model::planted::{Guard, is_left_out};
@@ -49,12 +49,14 @@ enum Stage {
         numbers: RangeInclusive<u64>,
         summary: Summary,
         /// Replicas of this region that have it on disk, and whether it stood there.
-        vouched: BTreeMap<NodeId, bool>,
+        told: BTreeMap<NodeId, bool>,
         /// The greatest timestamp that any of them held.
         newer: Timestamp,
         /// Replicas of this region that have served since it was stamped: a read may have shown it at one that has not
         /// told.
         serving: BTreeSet<NodeId>,
+        /// The lives of the others when it was stamped: what stood in an earlier life, a later one does not know.
+        lives: BTreeMap<NodeId, Incarnation>,
     },
     /// There was nothing to do; waiting until a quorum has that for which there was not.
     Confirming { left: usize },
@@ -151,6 +153,7 @@ impl Writes {
             selection,
             level: observe::level(request.level),
             deadline: request.deadline,
+            is_session: false,
         };
         let wishes = selections.into_iter().map(wish);
         self.wishes
@@ -262,9 +265,13 @@ impl Writes {
         write.stage = Stage::Waiting {
             numbers: first.n..=last.n,
             summary: last.row.summary(),
-            vouched: BTreeMap::new(),
+            told: BTreeMap::new(),
             newer: Timestamp::ZERO,
             serving: core.serving_here(replica).collect(),
+            lives: replica
+                .others()
+                .map(|(node, other)| (node, other.incarnation))
+                .collect(),
         };
         self.waiting.insert((partition, last.n), id);
     }
@@ -312,7 +319,7 @@ impl Writes {
         };
         match (&write.stage, last) {
             (Stage::Waiting { numbers, .. }, Some(n)) if *numbers.end() == n => {
-                self.vouch(core, id, core.me, Timestamp::ZERO);
+                self.on_held(core, id, (core.me, core.actor.incarnation), Timestamp::ZERO);
                 self.settle(core, id, outputs);
             }
             (Stage::Stamping { .. }, None) => self.confirm(core, id, outputs),
@@ -351,7 +358,10 @@ impl Writes {
         // A piece may pass over a number whose row stands again under a greater one; only what the replica is
         // complete up to is certainly on its disk.
         let complete = ack.reached.iter().find(|(node, ..)| *node == from);
-        let held = complete.map_or(0, |(.., n)| ack.applied.min(*n));
+        let Some((_, life, complete)) = complete.copied() else {
+            return;
+        };
+        let held = ack.applied.min(complete);
         if ack.from >= held {
             self.settle_all(core, ack.partition, outputs);
             return;
@@ -365,7 +375,7 @@ impl Writes {
         for (n, id) in ids {
             let held = self.held(ack, id, n);
             self.cross(id, &ack.crossed);
-            self.vouch(core, id, from, held);
+            self.on_held(core, id, (from, life), held);
             self.settle(core, id, outputs);
         }
         if !core.is_here(from) {
@@ -381,7 +391,7 @@ impl Writes {
         }
         let newer = ack.newer.iter();
         let of_it =
-            newer.filter(|(at, _)| *at == n || self.stands_again(ack.partition, id, n, *at));
+            newer.filter(|(at, _)| *at == n || self.may_be_same_row(ack.partition, id, n, *at));
         of_it
             .map(|(_, held)| *held)
             .max()
@@ -390,7 +400,7 @@ impl Writes {
 
     /// Whether a later number of our log may be the same row, written again: a piece then passes over the first one,
     /// and what was newer at the replica is told of the last one only.
-    fn stands_again(&self, partition: PartitionId, id: u64, n: u64, at: u64) -> bool {
+    fn may_be_same_row(&self, partition: PartitionId, id: u64, n: u64, at: u64) -> bool {
         let mut later = self.waiting.range((partition, at)..=(partition, u64::MAX));
         let later = later.next().and_then(|(_, later)| self.writes.get(later));
         let write = self.writes.get(&id);
@@ -449,21 +459,32 @@ impl Writes {
 
     /// A replica has a write on disk, and held a register of this timestamp before. Other regions merge; only within a region
     /// must a finished write never be hidden.
-    fn vouch(&mut self, core: &Core, id: u64, from: NodeId, held: Timestamp) {
+    fn on_held(
+        &mut self,
+        core: &Core,
+        id: u64,
+        (from, life): (NodeId, Incarnation),
+        held: Timestamp,
+    ) {
         let Some(write) = self.writes.get_mut(&id).filter(|_| core.is_here(from)) else {
             return;
         };
         if let Stage::Waiting {
-            vouched,
+            told,
             newer,
             summary,
+            lives,
             ..
         } = &mut write.stage
         {
             // Equal timestamps are told apart by the dot, and the replica said that its own wins.
             let stands = !summary.is_register || held < summary.timestamp;
+            let has_died = lives.get(&from).is_some_and(|before| *before != life);
+            if !stands && has_died && !is_left_out(Guard::Stood) {
+                return;
+            }
             // A piece that is merged again may meet what has come since.
-            *vouched.entry(from).or_default() |= stands;
+            *told.entry(from).or_default() |= stands;
             *newer = (*newer).max(held);
         }
     }
@@ -476,9 +497,10 @@ impl Writes {
         let Stage::Waiting {
             numbers,
             summary,
-            vouched,
+            told,
             newer,
             serving,
+            ..
         } = &mut write.stage
         else {
             return;
@@ -489,11 +511,11 @@ impl Writes {
         };
         serving.extend(core.serving_here(replica));
         let replicas = replica.replicas_in(core.region).len();
-        let standing = standing(vouched, serving, replicas);
+        let standing = standing(told, serving, replicas);
         // In this region a replica must have told what it held; elsewhere it is enough to have the change.
         let has = |node: NodeId| {
             if core.is_here(node) {
-                vouched.contains_key(&node)
+                told.contains_key(&node)
             } else {
                 replica.complete_at(node, core.actor) >= n
             }
@@ -587,14 +609,14 @@ enum Standing {
 /// What the replicas of a region say of a write: where it stood, and where it may yet come to. One that has not served
 /// since it was stamped has shown it to nobody.
 fn standing(
-    vouched: &BTreeMap<NodeId, bool>,
+    told: &BTreeMap<NodeId, bool>,
     serving: &BTreeSet<NodeId>,
     replicas: usize,
 ) -> Standing {
     let majority = replicas / 2 + 1;
-    let stands = vouched.values().filter(|stands| **stands).count();
-    let open = serving.iter().filter(|node| !vouched.contains_key(node));
-    if stands >= majority || stands == vouched.len() {
+    let stands = told.values().filter(|stands| **stands).count();
+    let open = serving.iter().filter(|node| !told.contains_key(node));
+    if stands >= majority || stands == told.len() {
         Standing::Stands
     } else if stands + open.count() < majority {
         Standing::Hidden
@@ -681,9 +703,9 @@ mod tests {
             // Unsafe: nobody else was waited for.
             (&[(1, true)], &[1, 2, 3], 3, Standing::Stands),
         ] {
-            let vouched = told.iter().map(|(node, stands)| (NodeId(*node), *stands));
+            let by_node = told.iter().map(|(node, stands)| (NodeId(*node), *stands));
             let serving = serving.iter().copied().map(NodeId).collect();
-            let said = standing(&vouched.collect(), &serving, replicas);
+            let said = standing(&by_node.collect(), &serving, replicas);
             assert_eq!(said, expected, "{told:?} of {replicas}");
         }
     }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Collection, NodeId, PartitionId, Place, Position, RegionId, Row, RowKey, Wall};
+use crate::model::{
+    Collection, Context, Dot, NodeId, Part, PartitionId, Place, Position, RegionId, Row, RowKey,
+    Wall,
+};
 
 use crate::placement::Topology;
 
@@ -416,7 +419,7 @@ fn comparable(world: &World, mut dumps: Vec<Dump>) -> Vec<Dump> {
     dumps
 }
 
-/// Leaves out deletes that no log names any more, for the only disk that had them was lost, though a read had brought the
+/// Leaves out deletes that no log names any more, or that stand for something that none does, for the only disk that had them was lost, though a read had brought the
 /// row elsewhere. Nobody was promised them; they go once the node that made them has written in a later life.
 fn leave_out_lost_deletes(dumps: &mut [Dump]) {
     let mut known: BTreeMap<PartitionId, Position> = BTreeMap::new();
@@ -426,10 +429,24 @@ fn leave_out_lost_deletes(dumps: &mut [Dump]) {
     }
     for dump in dumps {
         let known = known.get(&dump.partition);
-        let is_named = |row: &Row| known.is_some_and(|known| known.covers(row.stamp().dot));
+        let is_named =
+            |key: &RowKey, row: &Row| known.is_some_and(|known| is_named(known, key, row));
         dump.rows
-            .retain(|_, row| !row.is_tombstone() || is_named(row));
+            .retain(|key, row| !row.is_tombstone() || is_named(key, row));
     }
+}
+
+/// Whether logs that some replica has tell of all that a tombstone stands for.
+fn is_named(known: &Position, key: &RowKey, row: &Row) -> bool {
+    let has_rest = match (key.part(), row) {
+        (Some(Part::Share(_, actor)), Row::Share(share)) => {
+            let n = share.reach();
+            known.covers(Dot { actor, n })
+        }
+        (_, Row::Siblings(row)) => Context::from(known).includes(&row.context()),
+        _ => true,
+    };
+    has_rest && known.covers(row.stamp().dot)
 }
 
 /// Leaves out what differs between a replica that has collected tombstones and one that has not.

@@ -127,7 +127,8 @@ impl<E: Engine> Door<E> {
         cleared: Option<&Context>,
     ) -> Result<(), Stop> {
         let (key, old, mut row) = self.load_part(plan, part, cleared)?;
-        if row.versions().is_empty() {
+        let is_told = |old: &StoredRow| self.is_told(plan.partition, old);
+        if row.versions().is_empty() && old.as_ref().is_none_or(is_told) {
             return Ok(());
         }
         let stamp = self.plan_stamp(plan, old.as_ref().map(|old| &old.row))?;

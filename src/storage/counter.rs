@@ -132,14 +132,14 @@ impl<E: Engine> Door<E> {
             let Row::Share(share) = &old.row else {
                 continue;
             };
-            if share.is_reset() {
+            if share.is_reset() && self.is_told(plan.partition, &old) {
                 continue;
             }
             let stamp = self.plan_stamp(plan, Some(&old.row))?;
             let row = Row::Share(Share {
                 stamp,
                 own: share.own,
-                reset: share.own,
+                reset: share.reset.max(share.own),
             });
             let old = Some(old);
             plan.rows.push(Own { key, old, row });

@@ -251,6 +251,16 @@ impl<E: Engine> Door<E> {
         seen
     }
 
+    /// Whether whoever has our log up to here knows of the last change of this row: it is ours, or everybody has it. What
+    /// another has removed may be known here alone: a write that removes it once more, and other things with it, must tell
+    /// that, too, before it counts.
+    pub(super) fn is_told(&self, partition: PartitionId, old: &StoredRow) -> bool {
+        let last = old.row.stamp().dot;
+        let known = self.partitions.get(&partition);
+        let is_everywhere = old.entries.is_empty() && known.is_some_and(|known| known.covers(last));
+        last.actor == self.actor || is_everywhere
+    }
+
     /// Whether all that was seen of a row has been here.
     pub(super) fn is_known(&self, partition: PartitionId, row: &Context, seen: &Context) -> bool {
         let Some(known) = self.partitions.get(&partition) else {

@@ -1,9 +1,10 @@
 //! Reads that wait for what their client has seen, writes above it, and waits for regions.
 
 use crate::model::{
-    Behind, Denial, Effect, Gate, Level, LogItem, NodeId, Session, Timestamp, Wall, Write, WriteOp,
+    Answer, Behind, Denial, Effect, Gate, Level, LogItem, NodeId, Session, Timestamp, Wall, Write,
+    WriteOp,
 };
-use crate::protocol::{Message, Operation, Outcome, Request, Want};
+use crate::protocol::{Input, Message, Operation, Outcome, Request, Want};
 use bytes::Bytes;
 
 use super::bench::{Bench, MILLISECOND, START, actor, key, region, register};
@@ -101,6 +102,34 @@ fn own_region_is_looked_at_only_by_reads_of_one_replica() {
     request.level = Some(Level::One);
     let id = bench.ask(request);
     assert_eq!(bench.reply(id), Some(Outcome::NotYet));
+}
+
+/// What one replica shows a session, a later read of a quorum must not lack (simulator, seed 15004435).
+#[test]
+fn a_session_is_shown_by_one_replica_only_what_a_quorum_has() {
+    for (seen, is_settled) in [(0, true), (1, false)] {
+        let mut bench = Bench::new(0);
+        let (me, near) = (bench.me, bench.line("a")[1]);
+        let token = if seen == 0 {
+            Session::default()
+        } else {
+            session("a", me, seen)
+        };
+        let mut request = get(token, Behind::Refuse, 0);
+        request.level = Some(Level::One);
+        let id = bench.ask(request);
+        let (ticket, _) = bench.query().expect("a query");
+        let row = register(near, 1, b"v");
+        let answer = Answer::Rows(vec![Some(row.clone())]);
+        bench.step(Input::Answered { ticket, answer });
+        let shown = bench.reply(id);
+        assert_eq!(shown, is_settled.then_some(Outcome::Read(Some(row))));
+        let asked = bench.messages();
+        let is_asked = asked
+            .iter()
+            .any(|(to, message)| *to == near && matches!(message, Message::Read { .. }));
+        assert_eq!(is_asked, !is_settled, "{asked:?}");
+    }
 }
 
 #[test]

@@ -330,6 +330,24 @@ fn who_does_not_serve_is_not_waited_for() {
     assert!(bench.change().is_some(), "stamped again");
 }
 
+/// What stood in an earlier life, a replica has forgotten.
+#[test]
+fn who_has_died_since_cannot_say_that_a_write_did_not_stand() {
+    let mut bench = Bench::new(0);
+    let line = bench.line("a");
+    let (id, acks) = stamped_without(&mut bench, line[2]);
+    let Message::Acks(mut told) = acks(line[1], true) else {
+        panic!("no acknowledgements")
+    };
+    told[0].reached[0].1 = crate::model::Incarnation(2);
+    bench.hear(line[1], Message::Acks(told.clone()));
+    assert_eq!(bench.reply(id), None);
+    assert!(bench.change().is_none(), "it may have been shown");
+    told[0].newer.clear();
+    bench.hear(line[1], Message::Acks(told));
+    assert!(matches!(bench.reply(id), Some(Outcome::Written(_))));
+}
+
 /// A replica that reads serves: what it reads here it may show.
 #[test]
 fn who_reads_serves_though_it_was_not_known() {

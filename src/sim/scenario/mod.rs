@@ -315,7 +315,8 @@ impl Scene {
     }
 }
 
-/// A scenario passes, and fails when a guard is taken away.
+/// A scenario passes, and fails somewhere when a guard is taken away: by what it asserts, by a checker that looks on, or
+/// because it never comes to rest.
 fn guarded(guard: Bug, scenario: fn(Option<Bug>)) {
     scenario(None);
     let without = std::panic::catch_unwind(|| scenario(Some(guard)));

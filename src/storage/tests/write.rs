@@ -223,6 +223,32 @@ fn members_are_added_and_removed_in_one_write() {
     check_store(&door);
 }
 
+/// What another has removed may be here alone, so that whoever removes it once more, with other things, tells it, too
+/// (simulator, seed 15001300).
+#[test]
+fn what_another_has_removed_is_removed_once_more() {
+    let (mut a, mut b) = (fresh(1), fresh(2));
+    let op = |add: &[&str], remove: &[&str]| WriteOp::Members {
+        add: add.iter().map(|name| bytes(name)).collect(),
+        remove: remove.iter().map(|name| bytes(name)).collect(),
+    };
+    let reset = || WriteOp::Reset { place: Place::Key };
+    change(&mut a, "s", op(&["a", "b"], &[]));
+    change(&mut a, "c", add(5, None));
+    feed(&a, &mut b);
+    change(&mut a, "s", op(&[], &["a"]));
+    change(&mut a, "c", reset());
+    feed(&a, &mut b);
+    assert_eq!(change(&mut b, "s", op(&[], &["a", "b"])).len(), 2);
+    assert_eq!(change(&mut b, "c", reset()).len(), 1);
+    assert_eq!(change(&mut b, "s", op(&[], &["a", "b"])).len(), 0, "told");
+    assert_eq!(change(&mut b, "c", reset()).len(), 0, "told");
+    feed(&b, &mut a);
+    assert_eq!((members(&a, "s").len(), counter(&a, "c")), (0, None));
+    check_store(&a);
+    check_store(&b);
+}
+
 #[test]
 fn an_add_wins_over_a_remove_that_did_not_see_it() {
     let (mut a, mut b) = (fresh(1), fresh(2));
