@@ -494,6 +494,12 @@ impl Replica {
                 .any(|target| lacks(&self.position, &attainable(self, self.me, target)))
     }
 
+    /// The lives that the other replicas of this region live, as far as it is known.
+    pub(super) fn lives_here(&self) -> impl Iterator<Item = (NodeId, Incarnation)> + '_ {
+        let neighbours = self.neighbours.iter();
+        neighbours.filter_map(|node| Some((*node, self.other(*node)?.incarnation)))
+    }
+
     /// Up to where an actor's log is complete on a quorum of this region's replicas, this one included.
     pub(super) fn stable(&self, actor: Actor) -> u64 {
         let mut marks: Vec<u64> = self

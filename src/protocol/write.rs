@@ -55,7 +55,7 @@ enum Stage {
         /// Replicas of this region that have served since it was stamped: a read may have shown it at one that has not
         /// told.
         serving: BTreeSet<NodeId>,
-        /// The lives of the others when it was stamped: what stood in an earlier life, a later one does not know.
+        /// The lives of the neighbours when it was stamped: what stood in an earlier life, a later one does not know.
         lives: BTreeMap<NodeId, Incarnation>,
     },
     /// There was nothing to do; waiting until a quorum has that for which there was not.
@@ -268,10 +268,7 @@ impl Writes {
             told: BTreeMap::new(),
             newer: Timestamp::ZERO,
             serving: core.serving_here(replica).collect(),
-            lives: replica
-                .others()
-                .map(|(node, other)| (node, other.incarnation))
-                .collect(),
+            lives: replica.lives_here().collect(),
         };
         self.waiting.insert((partition, last.n), id);
     }
