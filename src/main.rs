@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     let mut out = io::stdout();
     match cli.command.run(&mut out) {
         Ok(code) => code,
+        Err(error) if error.is_enough() => ExitCode::SUCCESS,
         Err(error) => {
             // The error stream itself may be closed; then only the exit code is left to tell.
             if writeln!(io::stderr(), "sterna: {error}").is_err() {

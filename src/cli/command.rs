@@ -148,6 +148,12 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// Whether whoever read the output has seen enough of it, as `head` does: that is no error.
+    pub fn is_enough(&self) -> bool {
+        let closed = std::io::ErrorKind::BrokenPipe;
+        matches!(self, Self::Client(Failure::Output(error)) if error.kind() == closed)
+    }
+
     /// 1 where the answer is no (an absent key), 2 where there is none.
     pub fn exit_code(&self) -> ExitCode {
         let is_no = matches!(self, Self::Client(Failure::Absent { .. } | Failure::No(_)));

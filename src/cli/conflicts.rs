@@ -146,10 +146,19 @@ impl ConflictsArgs {
                 "this would {deed}, as {region} did at {at}, over what is there now: add --yes to do it"
             )));
         }
-        let stamp = match last.value {
-            Some(value) => client.put(&self.keyspace, &key, value.0).await?,
-            None => client.delete(&self.keyspace, &key).await?,
+        let (stamp, deed) = match last.value {
+            Some(value) => {
+                let deed = format!("wrote {}", table::value(&value));
+                (client.put(&self.keyspace, &key, value.0).await?, deed)
+            }
+            None => {
+                let deed = "deleted the key".to_owned();
+                (client.delete(&self.keyspace, &key).await?, deed)
+            }
         };
+        if !self.json {
+            writeln!(out, "{deed}; what lost stays in the list until it expires")?;
+        }
         write_stamp(out, self.json, &stamp, &SessionArgs::default())
     }
 }
@@ -205,7 +214,8 @@ mod tests {
             "{words}"
         );
         assert!(fake.rows("default").is_empty());
-        run(&fake, "conflicts --replay a --yes").await.unwrap();
+        let said = run(&fake, "conflicts --replay a --yes").await.unwrap();
+        assert!(said.starts_with("wrote newer"), "{said}");
         assert_eq!(fake.rows("default")[&b"a"[..]], "newer");
         fake.put("eu", "default", b"b", Some(b"v"));
         run(&fake, "conflicts --replay --hex 62 --yes")
