@@ -32,7 +32,14 @@ pub(super) struct ReadRequest {
     pub(super) is_session: bool,
 }
 
-/// Where a read stands.
+impl ReadRequest {
+    /// Whether it may show only what a quorum has, though it asks one replica.
+    fn must_be_settled(&self) -> bool {
+        self.is_session && self.level == Level::One
+    }
+}
+
+/// How far a read has come.
 #[derive(Debug)]
 enum Stage {
     /// Waiting for summaries.
@@ -232,28 +239,30 @@ impl Reads {
         self.repair(core, id, merged, outputs);
     }
 
-    /// What was said is no longer true: it is asked anew, under another id, so that what still answers the first does not
-    /// count.
+    /// What was said is no longer true: all are asked anew.
     fn restart(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
-        let Some(read) = self.end(core, id) else {
-            return;
-        };
-        core.count(Counter::ReadsRestarted, 1);
-        let partition = core.partition(&read.request.key);
-        self.start(core, partition, read.request, outputs);
+        if let Some(read) = self.end(core, id) {
+            core.count(Counter::ReadsRestarted, 1);
+            self.ask_anew(core, read.request, outputs);
+        }
     }
 
     /// A session has met something at one replica that a quorum may not have, and the next read of the session may be one
     /// of a quorum: so this one is made that, too.
     fn ask_more(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
-        let Some(read) = self.end(core, id) else {
-            return;
-        };
-        let partition = core.partition(&read.request.key);
-        let request = ReadRequest {
-            level: Level::LocalQuorum,
-            ..read.request
-        };
+        if let Some(read) = self.end(core, id) {
+            let level = Level::LocalQuorum;
+            let request = ReadRequest {
+                level,
+                ..read.request
+            };
+            self.ask_anew(core, request, outputs);
+        }
+    }
+
+    /// Begins a read once more: under another id, so that what still answers the first does not count.
+    fn ask_anew(&mut self, core: &mut Core, request: ReadRequest, outputs: &mut Vec<Output>) {
+        let partition = core.partition(&request.key);
         self.start(core, partition, request, outputs);
     }
 
@@ -343,15 +352,11 @@ impl Reads {
         match (newest, row) {
             _ if is_same => {
                 let row = read.own.take().flatten();
-                let is_certain = !read.request.is_session || read.request.level != Level::One;
-                if is_certain
-                    || row
-                        .as_ref()
-                        .is_none_or(|row| core.is_settled(&read.request.key, row))
-                {
-                    self.finish(core, id, row, outputs);
-                } else {
+                let is_settled = |row: &Row| core.is_settled(&read.request.key, row);
+                if read.request.must_be_settled() && !row.as_ref().is_none_or(is_settled) {
                     self.ask_more(core, id, outputs);
+                } else {
+                    self.finish(core, id, row, outputs);
                 }
             }
             (Some((.., node)), _) if read.is_doubtful(node) => self.doubt(core, id),

@@ -325,32 +325,33 @@ impl Selects {
         }
     }
 
-    /// What was merged is not the newest any more: it is asked anew, under another id, so that what still answers the first
-    /// does not count.
+    /// What was merged is not the newest any more: all are asked anew.
     fn restart(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
-        let Some(Select { request, .. }) = self.end(core, id) else {
-            return;
-        };
-        core.count(Counter::ReadsRestarted, 1);
-        let Some(partition) = request.selection.key().map(|key| core.partition(key)) else {
-            return;
-        };
-        self.start(core, partition, request, outputs);
+        if let Some(select) = self.end(core, id) {
+            core.count(Counter::ReadsRestarted, 1);
+            self.ask_anew(core, select.request, outputs);
+        }
     }
 
     /// A session has met something at one replica that a quorum may not have: the read is made one of a quorum.
     fn ask_more(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
-        let Some(Select { request, .. }) = self.end(core, id) else {
-            return;
-        };
-        let Some(partition) = request.selection.key().map(|key| core.partition(key)) else {
-            return;
-        };
-        let request = SelectRequest {
-            level: Level::LocalQuorum,
-            ..request
-        };
-        self.start(core, partition, request, outputs);
+        if let Some(select) = self.end(core, id) {
+            let level = Level::LocalQuorum;
+            let request = SelectRequest {
+                level,
+                ..select.request
+            };
+            self.ask_anew(core, request, outputs);
+        }
+    }
+
+    /// Begins a read once more: under another id, so that what still answers the first does not count.
+    fn ask_anew(&mut self, core: &mut Core, request: SelectRequest, outputs: &mut Vec<Output>) {
+        let partition = request.selection.key().map(|key| core.partition(key));
+        match partition {
+            Some(partition) => self.start(core, partition, request, outputs),
+            None => self.fail(core, request, Unavailable::Replicas, outputs),
+        }
     }
 
     /// This node's own store did not take the merged rows: a write that hangs on them must not be done.
@@ -486,12 +487,10 @@ impl Selects {
             .filter(|(_, rows)| rows.is_empty())
             .map(|(node, _)| *node)
             .collect();
-        if select.request.is_session && select.request.level == Level::One {
-            let mut rows = merged.rows.iter();
-            if !rows.all(|(key, row)| core.is_settled(key, row)) {
-                self.ask_more(core, id, outputs);
-                return;
-            }
+        let is_settled = |(key, row): (&RowKey, &Row)| core.is_settled(key, row);
+        if select.request.must_be_settled() && !merged.rows.iter().all(is_settled) {
+            self.ask_more(core, id, outputs);
+            return;
         }
         let is_done = select.request.is_enough(core.me, &select.quorum, &has)
             || is_left_out(Guard::WriteBack);
@@ -582,6 +581,11 @@ impl Selects {
 }
 
 impl SelectRequest {
+    /// Whether it may show only what a quorum has, though it asks one replica.
+    fn must_be_settled(&self) -> bool {
+        self.is_session && self.level == Level::One
+    }
+
     /// Whether enough replicas have the merged rows. The door does a write by this node's own rows: so they count
     /// with any quorum.
     fn is_enough(&self, me: NodeId, quorum: &Quorum, has: &BTreeSet<NodeId>) -> bool {

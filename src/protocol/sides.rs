@@ -168,9 +168,11 @@ impl Side {
 /// never have been the newest there, and its writer may yet stamp it again, above what has replaced it. A delete that is
 /// not there has been collected there, so every replica has it.
 pub(super) fn is_hidden(held: Option<&Summary>, sent: &Row) -> bool {
-    let is_gone = !sent.is_tombstone();
-    let is_newer = held.map_or(is_gone, |held| held.stamp() > sent.stamp());
-    is_newer && !is_left_out(Guard::Hidden)
+    let is_newest = match held {
+        Some(held) => held.stamp() <= sent.stamp(),
+        None => sent.is_tombstone(),
+    };
+    !is_newest && !is_left_out(Guard::Hidden)
 }
 
 /// Whether whoever has this position, and this row, has seen all that another state of the row has seen.
@@ -197,8 +199,7 @@ fn knows(position: &Position, mine: Option<&Row>, row: &Row) -> bool {
 }
 
 /// What is left of a row that a replica at this position has not shown: what it knows, and has not, was deleted there and
-/// collected. Operations of a counter say nothing by not being
-/// there, for only those are shown that somebody may lack.
+/// collected. Operations of a counter say nothing by not being there, for only those are shown that somebody may lack.
 fn left(row: &Row, position: &Position) -> Option<Row> {
     match row {
         Row::Once(_) => Some(row.clone()),

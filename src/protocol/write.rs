@@ -202,10 +202,9 @@ impl Writes {
 
     /// Too few replicas could be read.
     fn on_unseen(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
-        let Some(write) = self.writes.remove(&id) else {
+        let Some(write) = self.end(core, id) else {
             return;
         };
-        core.timers.clear(write.request.deadline, Timer::Write(id));
         let outcome = fate(core, &write.stage, Unavailable::Replicas);
         reply(outputs, write.request.origin, outcome);
     }
@@ -280,10 +279,9 @@ impl Writes {
         denial: Option<&Denial>,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(write) = self.writes.remove(&id) else {
+        let Some(write) = self.end(core, id) else {
             return;
         };
-        core.timers.clear(write.request.deadline, Timer::Write(id));
         // Stamped again, its first stamp may be seen; else nothing happened.
         let outcome = match (write.stage, denial) {
             (Stage::Stamping { is_first: true }, Some(denial)) => {
@@ -434,13 +432,11 @@ impl Writes {
         id: u64,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(write) = self.writes.remove(&id) else {
+        let Some(write) = self.end(core, id) else {
             return;
         };
-        if let Stage::Waiting { numbers, .. } = &write.stage {
-            self.stop_waiting(core, (write.partition, *numbers.end()));
-            sender.touch(write.partition, core.actor);
-        }
+        // What was undecided may leave the region now.
+        sender.touch(write.partition, core.actor);
         let outcome = fate(core, &write.stage, Unavailable::Deadline);
         reply(outputs, write.request.origin, outcome);
     }
@@ -524,18 +520,17 @@ impl Writes {
         } else {
             core.undecided.insert(at);
         }
-        match standing {
-            Standing::Open if !is_met || !is_left_out(Guard::StandFirst) => {}
-            Standing::Open | Standing::Hidden if !is_left_out(Guard::Restamp) => {
-                self.stop_waiting(core, at);
-                self.restamp(core, id, newer, outputs);
-            }
-            Standing::Open | Standing::Hidden | Standing::Stands if is_met => {
-                let summary = summary.clone();
-                self.stop_waiting(core, at);
-                self.finish(core, id, Some(summary), outputs);
-            }
-            Standing::Open | Standing::Hidden | Standing::Stands => {}
+        let is_hidden = match standing {
+            Standing::Stands => false,
+            Standing::Hidden => true,
+            Standing::Open => is_met && is_left_out(Guard::StandFirst),
+        };
+        if is_hidden && !is_left_out(Guard::Restamp) {
+            self.stop_waiting(core, at);
+            self.restamp(core, id, newer, outputs);
+        } else if is_met && (is_hidden || standing == Standing::Stands) {
+            let summary = summary.clone();
+            self.finish(core, id, Some(summary), outputs);
         }
     }
 
@@ -543,6 +538,16 @@ impl Writes {
     fn stop_waiting(&mut self, core: &mut Core, at: (PartitionId, u64)) {
         self.waiting.remove(&at);
         core.undecided.remove(&at);
+    }
+
+    /// Takes a write away with all that names it.
+    fn end(&mut self, core: &mut Core, id: u64) -> Option<Write> {
+        let write = self.writes.remove(&id)?;
+        core.timers.clear(write.request.deadline, Timer::Write(id));
+        if let Stage::Waiting { numbers, .. } = &write.stage {
+            self.stop_waiting(core, (write.partition, *numbers.end()));
+        }
+        Some(write)
     }
 
     /// Stamps a write again, above what may hide it.
@@ -570,10 +575,9 @@ impl Writes {
         summary: Option<Summary>,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(write) = self.writes.remove(&id) else {
+        let Some(write) = self.end(core, id) else {
             return;
         };
-        core.timers.clear(write.request.deadline, Timer::Write(id));
         core.count(Counter::WritesOk, 1);
         if write.is_crossed && write.request.write.condition.is_some() {
             core.count(Counter::ConditionsCrossed, 1);
