@@ -7,6 +7,9 @@ use clap::Parser;
 use sterna::cli::Command;
 use tracing_subscriber::EnvFilter;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Sterna: a multi-region, geo-replicated key-value store.
 ///
 /// Every region takes writes at all times: a write commits in its own region, streams to the others over QUIC,

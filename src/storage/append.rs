@@ -6,9 +6,13 @@ use crate::model::{Actor, Dot, Effect, LogItem, PartitionId, Row, Timestamp, Wal
 use crate::model::planted::{Guard, is_left_out};
 
 use super::engine::Engine;
+use super::form::StoredRow;
 use super::merge::{FORGED, Met, is_forged};
 use super::stage::{NOT_HERE, Refusal};
 use super::{Door, Error};
+
+/// Bytes of the rows that a piece meets which are kept between being checked and being merged; others are read again.
+const OLD_BYTES_MAX: usize = 4 << 20;
 
 /// The piece.
 #[derive(Clone, Copy, Debug)]
@@ -70,18 +74,24 @@ impl<E: Engine> Door<E> {
                 });
             }
         }
-        for item in fresh {
+        let (mut olds, mut bytes) = (Vec::new(), 0);
+        for item in fresh.clone() {
             let old = self.load(&item.key)?;
-            if old.is_some_and(|old| is_forged(&old.row, &item.row)) {
+            if old
+                .as_ref()
+                .is_some_and(|old| is_forged(&old.row, &item.row))
+            {
                 return Ok(Effect::Refused { reason: FORGED });
             }
+            bytes += old.as_ref().map_or(0, |old| old.row.size());
+            olds.push((bytes <= OLD_BYTES_MAX).then_some(old));
         }
 
         let (mut newer, mut crossed, mut lost) = (Vec::new(), Vec::new(), Vec::new());
         let mut newest = Vec::new();
         // What is complete is known: of that nothing is told again, for nobody counts what lies before the piece's start.
-        for item in piece.items.iter().filter(|item| item.n > before.complete) {
-            let met = self.apply(wall, partition, actor, item)?;
+        for (item, old) in fresh.zip(olds) {
+            let met = self.apply(wall, piece, item, old)?;
             if let (Row::Register(version), None) = (&item.row, met.newer) {
                 newest.push(version.dot);
             }
@@ -156,13 +166,13 @@ impl<E: Engine> Door<E> {
         Ok(())
     }
 
-    /// Merges one entry.
+    /// Merges one entry with the row that was here when the piece came, if that was kept.
     fn apply(
         &mut self,
         wall: Wall,
-        partition: PartitionId,
-        actor: Actor,
+        piece: Piece<'_>,
         item: &LogItem,
+        old: Option<Option<StoredRow>>,
     ) -> Result<Met, Error> {
         // Checked before anything was applied; the clock has only gone forward since.
         let observed = self.clock.observe(wall, item.row.stamp().timestamp);
@@ -170,8 +180,21 @@ impl<E: Engine> Door<E> {
             observed.is_ok(),
             "timestamps were checked against the same wall time"
         );
-        let old = self.load(&item.key)?;
-        let dot = Dot { actor, n: item.n };
-        self.merge_row(partition, &item.key, old.as_ref(), &item.row, Some(dot))
+        let old = match old {
+            // An entry before it may have changed it.
+            Some(old) if !self.is_staged(&item.key) => old,
+            Some(_) | None => self.load(&item.key)?,
+        };
+        let dot = Dot {
+            actor: piece.actor,
+            n: item.n,
+        };
+        self.merge_row(
+            piece.partition,
+            &item.key,
+            old.as_ref(),
+            &item.row,
+            Some(dot),
+        )
     }
 }

@@ -60,6 +60,11 @@ impl<E: Engine> Door<E> {
         }
     }
 
+    /// Whether a row has been changed or removed since the last commit.
+    pub(super) fn is_staged(&self, key: &RowKey) -> bool {
+        self.staged.ops(Space::Rows).contains_key(&keys::row(key))
+    }
+
     /// A row, as staged, with the log entries that still name it.
     pub(super) fn load(&self, key: &RowKey) -> Result<Option<StoredRow>, Error> {
         let stored = keys::row(key);

@@ -207,6 +207,30 @@ fn a_repeated_piece_changes_nothing() {
     check_store(&b);
 }
 
+/// The window of a stream still holds both: the later must be merged with what the earlier made of the row.
+#[test]
+fn a_piece_may_name_a_row_twice() {
+    let (mut a, mut b) = (fresh(1), fresh(2));
+    let name = names(first()).next().unwrap();
+    let items = ["first", "second"].map(|value| written(apply(&mut a, put(&name, value))));
+    let change = Change::Append {
+        partition: first(),
+        actor: a.actor,
+        from: 0,
+        to: 2,
+        complete_from: Some(0),
+        items: items.to_vec(),
+    };
+    apply(&mut b, change);
+    assert_eq!((dump(&b), roots(&b)), (dump(&a), roots(&a)));
+    assert_eq!(
+        count(&b, Space::Log, b""),
+        1,
+        "the later entry stands for both"
+    );
+    check_store(&b);
+}
+
 /// A read brought it here, it was read and deleted, and only then its log came: it is not hidden (adversary).
 #[test]
 fn what_a_repair_has_brought_stood_whatever_came_since() {
