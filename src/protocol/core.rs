@@ -15,7 +15,6 @@ use super::message::{Append, Lane, Message, Outcome};
 use super::other::Other;
 use super::pace::{News, Paces};
 use super::peers::{Peer, Peers};
-use super::quorum::Quorum;
 use super::reconcile::{Half, Summing};
 use super::replica::Replica;
 use super::sender::StreamId;
@@ -338,15 +337,6 @@ impl Core {
         let reads = move |node: &NodeId| replica.read_at.get(node).is_some_and(|at| !is_late(at));
         let here = replica.replicas_in(self.region).iter().copied();
         here.filter(move |node| self.is_serving(replica, *node) || reads(node))
-    }
-
-    /// Whom a read asks first.
-    pub(super) fn first_asked(&self, replica: &Replica, quorum: &Quorum) -> BTreeSet<NodeId> {
-        quorum.first(
-            self.me,
-            |node| self.is_serving(replica, node),
-            |node| self.paces.is_asked_last(node),
-        )
     }
 
     /// These have not answered a read in time: neighbours among them are asked after others soon.

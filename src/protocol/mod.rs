@@ -4,6 +4,7 @@
 //! stable on a regional quorum before it leaves the region, acknowledged by all before it is trimmed.
 
 mod answer;
+mod asked;
 mod attain;
 mod core;
 mod forward;

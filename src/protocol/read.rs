@@ -4,7 +4,7 @@
 //! Summaries do not tell a replica that has collected a delete from one that has not met it. Such a read is left to
 //! those that go by positions (see [`super::select`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::model::{
     Answer, Change, Level, NodeId, PartitionId, Query, Row, RowKey, Selection, Summary, Time,
@@ -12,10 +12,9 @@ use crate::model::{
 
 use crate::model::planted::{Guard, is_left_out};
 
+use super::asked::Asked;
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
-use super::pace::HEDGE;
-use super::quorum::{Kind, Quorum};
 use super::select::{Asker, SelectRequest};
 use super::sides::is_hidden;
 use super::step::Output;
@@ -53,13 +52,11 @@ enum Stage {
 #[derive(Debug)]
 struct Read {
     request: ReadRequest,
-    quorum: Quorum,
+    asked: Asked,
     /// This node's own row, once read.
     own: Option<Option<Row>>,
     /// What the replicas said, this one included.
     said: BTreeMap<NodeId, Option<Summary>>,
-    asked: BTreeSet<NodeId>,
-    hedge_at: Time,
     stage: Stage,
 }
 
@@ -92,14 +89,7 @@ impl Reads {
         let Some(replica) = core.replicas.get(&partition) else {
             return;
         };
-        let quorum = Quorum::new(
-            Kind::Read,
-            request.level,
-            core.region,
-            core.me,
-            replica.regions(),
-        );
-        if !quorum.is_met(|node| core.is_serving(replica, node)) {
+        let Some(asked) = Asked::first(core, replica, request.level) else {
             core.count(Counter::ReadsUnavailable, 1);
             reply(
                 outputs,
@@ -107,30 +97,24 @@ impl Reads {
                 Outcome::Unavailable(Unavailable::Replicas),
             );
             return;
-        }
-        let asked = core.first_asked(replica, &quorum);
+        };
         let id = core.id();
-        let hedge_at = core.time.after(HEDGE);
         core.timers.set(request.deadline, Timer::Read(id));
         core.query(
             outputs,
             Purpose::Read(id),
             Query::Rows(vec![request.key.clone()]),
         );
-        for node in asked.iter().filter(|node| **node != core.me) {
-            ask(outputs, *node, id, &request.key, false);
+        for node in asked.others(core.me) {
+            ask(outputs, node, id, &request.key, false);
         }
-        if asked.len() > 1 {
-            core.timers.set(hedge_at, Timer::Hedge(id));
-        }
+        asked.set_hedge(core, Timer::Hedge(id));
         let stage = Stage::Asking;
         let read = Read {
             request,
-            quorum,
+            asked,
             own: None,
             said: BTreeMap::new(),
-            asked,
-            hedge_at,
             stage,
         };
         self.reads.insert(id, read);
@@ -139,11 +123,8 @@ impl Reads {
     /// Somebody is slow: ask the other replicas too.
     pub(super) fn on_hedge(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
         if let Some(read) = self.reads.get(&id) {
-            let silent = read
-                .asked
-                .iter()
-                .filter(|node| !read.said.contains_key(node));
-            core.on_silence(silent.copied());
+            let has_answered = |node| read.said.contains_key(&node);
+            read.asked.on_silence(core, has_answered);
         }
         self.ask_rest(core, id, outputs);
     }
@@ -156,16 +137,8 @@ impl Reads {
         if !matches!(read.stage, Stage::Asking) {
             return;
         }
-        let all: Vec<NodeId> = read
-            .quorum
-            .groups
-            .iter()
-            .flat_map(|group| group.replicas.clone())
-            .collect();
-        for node in all {
-            if core.peers.is_up(node) && read.asked.insert(node) {
-                ask(outputs, node, id, &read.request.key, false);
-            }
+        for node in read.asked.rest(core) {
+            ask(outputs, node, id, &read.request.key, false);
         }
     }
 
@@ -205,7 +178,7 @@ impl Reads {
             return;
         };
         if matches!(read.stage, Stage::Asking) {
-            core.paces.on_answer(from, core.time, read.hedge_at);
+            read.asked.on_answer(core, from);
             read.said.insert(from, summary);
             self.settle(core, id, outputs);
         }
@@ -306,7 +279,7 @@ impl Reads {
         let summary = Some(row.summary());
         read.said.insert(from, summary.clone());
         if read
-            .quorum
+            .asked
             .is_met(|node| read.said.get(&node) == Some(&summary))
         {
             let row = row.clone();
@@ -334,7 +307,7 @@ impl Reads {
         };
         let Some(own) = &read.own else { return };
         let has_spoken = |node| read.said.contains_key(&node);
-        if !read.quorum.is_met(has_spoken) && !is_left_out(Guard::ReadQuorum) {
+        if !read.asked.is_met(has_spoken) && !is_left_out(Guard::ReadQuorum) {
             return;
         }
         let newest = read
@@ -384,7 +357,7 @@ impl Reads {
             .copied()
             .filter(|node| !has(*node))
             .collect();
-        if read.quorum.is_met(has) || is_left_out(Guard::WriteBack) {
+        if read.asked.is_met(has) || is_left_out(Guard::WriteBack) {
             self.finish(core, id, Some(row), outputs);
             return;
         }
@@ -421,7 +394,7 @@ impl Reads {
     fn end(&mut self, core: &mut Core, id: u64) -> Option<Read> {
         let read = self.reads.remove(&id)?;
         core.timers.clear(read.request.deadline, Timer::Read(id));
-        core.timers.clear(read.hedge_at, Timer::Hedge(id));
+        read.asked.clear_hedge(core, Timer::Hedge(id));
         Some(read)
     }
 
@@ -444,7 +417,7 @@ impl Read {
         });
         is_delete
             && self.said.values().any(Option::is_none)
-            && !self.quorum.is_met(|node| self.said.get(&node) == newest)
+            && !self.asked.is_met(|node| self.said.get(&node) == newest)
     }
 }
 

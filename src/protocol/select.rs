@@ -13,10 +13,9 @@ use crate::model::{
 
 use crate::model::planted::{Guard, is_left_out};
 
+use super::asked::Asked;
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
-use super::pace::HEDGE;
-use super::quorum::{Kind, Quorum};
 use super::sides::{Side, is_hidden};
 use super::step::Output;
 use super::timers::Timer;
@@ -97,13 +96,11 @@ struct Select {
     request: SelectRequest,
     /// What the replicas are asked for: more than was wished for, if that hangs on it.
     asking: Selection,
-    quorum: Quorum,
+    asked: Asked,
     /// This node's own rows, once read; none if they cannot be.
     own: Option<Side>,
     is_own_readable: bool,
     said: BTreeMap<NodeId, Word>,
-    asked: BTreeSet<NodeId>,
-    hedge_at: Time,
     stage: Stage,
 }
 
@@ -138,34 +135,26 @@ impl Selects {
             self.fail(core, request, Unavailable::Replicas, outputs);
             return;
         };
-        let regions = replica.regions();
-        let quorum = Quorum::new(Kind::Read, request.level, core.region, core.me, regions);
-        if !quorum.is_met(|node| core.is_serving(replica, node)) {
+        let Some(asked) = Asked::first(core, replica, request.level) else {
             self.fail(core, request, Unavailable::Replicas, outputs);
             return;
-        }
-        let asked = core.first_asked(replica, &quorum);
+        };
         let id = core.id();
         let asking = widened(&request.selection);
-        let hedge_at = core.time.after(HEDGE);
         core.timers.set(request.deadline, Timer::Select(id));
         let own = Query::Select {
             selection: asking.clone(),
             beyond: None,
         };
         core.query(outputs, Purpose::Select(id), own);
-        if asked.len() > 1 {
-            core.timers.set(hedge_at, Timer::SelectHedge(id));
-        }
+        asked.set_hedge(core, Timer::SelectHedge(id));
         let select = Select {
             request,
             asking,
-            quorum,
+            asked,
             own: None,
             is_own_readable: true,
             said: BTreeMap::new(),
-            asked,
-            hedge_at,
             stage: Stage::Asking,
         };
         if !select.is_page() {
@@ -211,8 +200,8 @@ impl Selects {
     /// Somebody is slow: ask the other replicas too.
     pub(super) fn on_hedge(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
         if let Some(select) = self.selects.get(&id).filter(|select| !select.is_page()) {
-            let silent = (select.asked.iter()).filter(|node| !select.said.contains_key(node));
-            core.on_silence(silent.copied());
+            let has_answered = |node| select.said.contains_key(&node);
+            select.asked.on_silence(core, has_answered);
         }
         self.ask_rest(core, id, outputs);
     }
@@ -226,12 +215,8 @@ impl Selects {
         if !matches!(select.stage, Stage::Asking) || is_early {
             return;
         }
-        let groups = select.quorum.groups.iter();
-        let all: Vec<NodeId> = groups.flat_map(|group| group.replicas.clone()).collect();
-        for node in all {
-            if core.peers.is_up(node) && select.asked.insert(node) {
-                select.ask(node, id, None, outputs);
-            }
+        for node in select.asked.rest(core) {
+            select.ask(node, id, None, outputs);
         }
     }
 
@@ -247,13 +232,13 @@ impl Selects {
         let Some(select) = self.selects.get_mut(&id) else {
             return;
         };
-        if !matches!(select.stage, Stage::Asking) || !select.asked.contains(&from) {
+        if !matches!(select.stage, Stage::Asking) || !select.asked.contains(from) {
             return;
         }
         match select.said.get(&from) {
             None => {
                 if !select.is_page() {
-                    core.paces.on_answer(from, core.time, select.hedge_at);
+                    select.asked.on_answer(core, from);
                 }
                 select.said.insert(from, Word::Early(told));
             }
@@ -320,7 +305,7 @@ impl Selects {
             return;
         }
         has.insert(from);
-        if select.request.is_enough(core.me, &select.quorum, has) {
+        if select.request.is_enough(core.me, &select.asked, has) {
             self.finish(core, id, outputs);
         }
     }
@@ -375,7 +360,7 @@ impl Selects {
         let select = self.selects.remove(&id)?;
         core.timers
             .clear(select.request.deadline, Timer::Select(id));
-        core.timers.clear(select.hedge_at, Timer::SelectHedge(id));
+        select.asked.clear_hedge(core, Timer::SelectHedge(id));
         Some(select)
     }
 
@@ -429,7 +414,7 @@ impl Selects {
         for node in differing {
             select.ask(node, id, Some(here.clone()), outputs);
         }
-        if !select.quorum.is_met(|node| select.has_told(core.me, node)) {
+        if !select.asked.is_met(|node| select.has_told(core.me, node)) {
             return;
         }
         let sides = select.sides(core.me);
@@ -492,8 +477,8 @@ impl Selects {
             self.ask_more(core, id, outputs);
             return;
         }
-        let is_done = select.request.is_enough(core.me, &select.quorum, &has)
-            || is_left_out(Guard::WriteBack);
+        let is_done =
+            select.request.is_enough(core.me, &select.asked, &has) || is_left_out(Guard::WriteBack);
         let pending = BTreeMap::new();
         select.stage = Stage::Repairing {
             merged,
@@ -588,19 +573,19 @@ impl SelectRequest {
 
     /// Whether enough replicas have the merged rows. The door does a write by this node's own rows: so they count
     /// with any quorum.
-    fn is_enough(&self, me: NodeId, quorum: &Quorum, has: &BTreeSet<NodeId>) -> bool {
+    fn is_enough(&self, me: NodeId, asked: &Asked, has: &BTreeSet<NodeId>) -> bool {
         let has_own = match self.asker {
             Asker::Write(_) => has.contains(&me),
             Asker::Row(_) | Asker::Rows(_) => true,
         };
-        has_own && quorum.is_met(|node| has.contains(&node))
+        has_own && asked.is_met(|node| has.contains(&node))
     }
 }
 
 impl Select {
     fn ask_all(&self, me: NodeId, id: u64, outputs: &mut Vec<Output>) {
-        for node in self.asked.iter().filter(|node| **node != me) {
-            self.ask(*node, id, None, outputs);
+        for node in self.asked.others(me) {
+            self.ask(node, id, None, outputs);
         }
     }
 

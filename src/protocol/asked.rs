@@ -1,0 +1,82 @@
+//! Whom a read has asked: as many replicas as its level needs, and all others once one of them keeps silent.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Level, NodeId, Time};
+
+use super::core::Core;
+use super::pace::HEDGE;
+use super::quorum::{Kind, Quorum};
+use super::replica::Replica;
+use super::timers::Timer;
+
+/// The replicas that a read has asked, this node among them, and how many must answer.
+#[derive(Debug)]
+pub(super) struct Asked {
+    quorum: Quorum,
+    nodes: BTreeSet<NodeId>,
+    hedge_at: Time,
+}
+
+impl Asked {
+    /// As many as a level needs, those that are slow only if need be; nothing if too few serve.
+    pub(super) fn first(core: &Core, replica: &Replica, level: Level) -> Option<Self> {
+        let quorum = Quorum::new(Kind::Read, level, core.region, core.me, replica.regions());
+        let is_serving = |node| core.is_serving(replica, node);
+        if !quorum.is_met(is_serving) {
+            return None;
+        }
+        let nodes = quorum.first(core.me, is_serving, |node| core.paces.is_asked_last(node));
+        let hedge_at = core.time.after(HEDGE);
+        Some(Self {
+            quorum,
+            nodes,
+            hedge_at,
+        })
+    }
+
+    /// Whether enough replicas satisfy `has`.
+    pub(super) fn is_met(&self, has: impl Fn(NodeId) -> bool) -> bool {
+        self.quorum.is_met(has)
+    }
+
+    /// Whether a replica was asked.
+    pub(super) fn contains(&self, node: NodeId) -> bool {
+        self.nodes.contains(&node)
+    }
+
+    /// The replicas that were asked, but this node.
+    pub(super) fn others(&self, me: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes.iter().copied().filter(move |node| *node != me)
+    }
+
+    /// Sets the timer after which the others are asked, if anybody can keep silent.
+    pub(super) fn set_hedge(&self, core: &mut Core, timer: Timer) {
+        if self.nodes.len() > 1 {
+            core.timers.set(self.hedge_at, timer);
+        }
+    }
+
+    /// Clears that timer.
+    pub(super) fn clear_hedge(&self, core: &mut Core, timer: Timer) {
+        core.timers.clear(self.hedge_at, timer);
+    }
+
+    /// A replica answered: how long it took is noted.
+    pub(super) fn on_answer(&self, core: &mut Core, from: NodeId) {
+        core.paces.on_answer(from, core.time, self.hedge_at);
+    }
+
+    /// Those that have not answered in time are noted as late.
+    pub(super) fn on_silence(&self, core: &mut Core, has_answered: impl Fn(NodeId) -> bool) {
+        let silent = self.nodes.iter().copied();
+        core.on_silence(silent.filter(|node| !has_answered(*node)));
+    }
+
+    /// The replicas that were not asked yet, and are up: now they are asked.
+    pub(super) fn rest(&mut self, core: &Core) -> Vec<NodeId> {
+        let all = self.quorum.groups.iter().flat_map(|group| &group.replicas);
+        let up = all.copied().filter(|node| core.peers.is_up(*node));
+        up.filter(|node| self.nodes.insert(*node)).collect()
+    }
+}
