@@ -292,13 +292,25 @@ impl Scrape {
             self.count("sterna_resident_bytes", help, &[], bytes)?;
         }
         let ready = u64::from(facts.is_ready);
-        self.count("sterna_ready", "1 if every partition serves.", &[], ready)?;
+        self.count(
+            "sterna_ready",
+            "1 if every partition serves, each with a quorum of this region.",
+            &[],
+            ready,
+        )?;
+        let help = "1 if this node's disk is slow: a neighbour takes its clients' writes.";
+        self.count("sterna_slow", help, &[], u64::from(view.is_slow))?;
         for (name, help, value) in [
             ("sterna_partitions", "Partitions here.", view.partitions),
             (
                 "sterna_serving_partitions",
                 "Partitions here that serve.",
                 view.serving,
+            ),
+            (
+                "sterna_available_partitions",
+                "Partitions here that serve, and of which a quorum of this region serves.",
+                view.available,
             ),
             ("sterna_requests", "Requests in flight.", view.requests),
             (
@@ -362,6 +374,9 @@ impl Scrape {
             let labels = [("peer", node_name(facts.topology, peer.node))];
             let up = u64::from(peer.is_up);
             self.count("sterna_peer_up", "1 if heard.", &labels, up)?;
+            let slow = u64::from(peer.is_slow);
+            let help = "1 if its disk or its answers are slow: it is asked after others.";
+            self.count("sterna_peer_slow", help, &labels, slow)?;
             let help = "Changes of this node that the peer has not got.";
             self.count("sterna_peer_backlog", help, &labels, peer.backlog)?;
         }

@@ -227,3 +227,33 @@ async fn sigterm_stops_cleanly_and_a_new_life_begins() {
     check_all(&site.client(NODES[0]), &written.acknowledged).await;
     verify(&site);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_ready_only_with_a_quorum_of_its_region() {
+    let mut site = Site::new(&topology("quorum", &[("eu", 3)], "", ""));
+    for node in NODES {
+        site.start(node);
+    }
+    let client = site.client(NODES[0]);
+    let is_ready = async |client: &Client| client.status().await.is_ok_and(|status| status.ready);
+    until("the node is ready", async || is_ready(&client).await).await;
+    client
+        .put(KEYSPACE, b"k", Bytes::from("first"))
+        .await
+        .unwrap();
+    site.kill(&NODES[1..]);
+    until("the node is not", async || !is_ready(&client).await).await;
+    let status = client.status().await.unwrap();
+    assert_eq!((status.serving, status.available), (status.partitions, 0));
+    site.start(NODES[1]);
+    until("it is again", async || is_ready(&client).await).await;
+    client
+        .put(KEYSPACE, b"k", Bytes::from("second"))
+        .await
+        .unwrap();
+    // A new life says so no sooner than it can answer, too.
+    let client = site.client(NODES[1]);
+    until("the other is", async || is_ready(&client).await).await;
+    let found = client.get(KEYSPACE, b"k").await.unwrap();
+    assert_eq!(found.unwrap().value, "second");
+}

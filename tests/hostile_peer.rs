@@ -185,8 +185,7 @@ impl Steady {
         let done = self.done.load(Ordering::SeqCst);
         let failed = self.failed.load(Ordering::SeqCst);
         println!("{done} writes and reads, {failed} failed");
-        // A short test may meet the one that came before its node had heard its neighbours.
-        let is_borne = failed <= 1 || failed * 10 <= done;
+        let is_borne = failed * 10 <= done;
         assert!(done > 0 && is_borne, "{failed} of {done} failed");
     }
 }

@@ -25,6 +25,14 @@ pub enum CertCommandError {
         /// The file.
         path: PathBuf,
     },
+    /// There is no CA to sign with.
+    #[error("{} is not there: make the cluster's CA first, with `sterna cert init --cluster NAME --certs {}`", path.display(), dir.display())]
+    NoCa {
+        /// The file.
+        path: PathBuf,
+        /// Where it is looked for.
+        dir: PathBuf,
+    },
     /// A file cannot be read or written.
     #[error("{deed} {}: {error}", path.display())]
     File {
@@ -75,6 +83,10 @@ pub fn cert_node(
 ) -> Result<(), CertCommandError> {
     let read = |file: &str| {
         let path = dir.join(file);
+        if !path.exists() {
+            let dir = dir.to_owned();
+            return Err(CertCommandError::NoCa { path, dir });
+        }
         fs::read_to_string(&path).map_err(|error| file_error("read", &path, error))
     };
     let ca = Pem {
@@ -157,6 +169,14 @@ mod tests {
             assert_eq!(mode.mode() & 0o777, 0o600, "{key}");
         }
         assert!(String::from_utf8(out).unwrap().contains("ca.pem"));
+    }
+
+    #[test]
+    fn without_a_ca_it_says_how_to_make_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = cert_node(today(), dir.path(), &name("demo"), 30, &mut Vec::new());
+        let words = error.unwrap_err().to_string();
+        assert!(words.contains("sterna cert init"), "{words}");
     }
 
     #[test]

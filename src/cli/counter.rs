@@ -43,7 +43,7 @@ enum Deed {
         /// A name for this addition, 1 to 255 visible characters: tried again under it, it counts once
         #[arg(long, value_name = "ID")]
         idempotency_key: Option<String>,
-        /// What to add
+        /// What to add: a whole number such as 3 or -3
         #[arg(value_name = "N", allow_negative_numbers = true)]
         delta: i64,
     },

@@ -35,6 +35,7 @@ const CERTIFICATE_DAYS: u32 = 30;
 #[command(after_help = "Examples:
   sterna dev
   sterna dev --topology regions/single.toml --data /tmp/sterna
+  sterna dev --port-offset 10000      (beside another cluster: 17101 in place of 7101)
   curl -X PUT --data-binary hello http://127.0.0.1:7101/v1/kv/default/greeting
   sterna link cut us-east eu-west     (in another terminal)")]
 pub struct DevArgs {
@@ -44,6 +45,9 @@ pub struct DevArgs {
     /// Where the nodes keep their data: a folder for each node in it [default: data/CLUSTER]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Added to every port of the file: where those are taken
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub port_offset: u16,
     /// Seed of the emulated links' chance
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -58,6 +62,14 @@ pub enum DevError {
     /// The topology file.
     #[error(transparent)]
     Topology(#[from] TopologyFileError),
+    /// A port is moved to where there is none.
+    #[error("--port-offset {by}: {address} has no port so far up; the last one is 65535")]
+    PortOffset {
+        /// How far.
+        by: u16,
+        /// What was moved.
+        address: String,
+    },
     /// A node.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -75,7 +87,9 @@ pub enum DevError {
 impl DevArgs {
     /// Runs the cluster until Ctrl-C or SIGTERM.
     pub async fn run(&self, out: &mut dyn Write) -> Result<(), DevError> {
-        let topology = Arc::new(load(&self.topology)?);
+        let mut topology = load(&self.topology)?;
+        move_ports(&mut topology, self.port_offset)?;
+        let topology = Arc::new(topology);
         let root = self
             .data
             .clone()
@@ -131,6 +145,24 @@ impl DevArgs {
         }
         Ok(nodes)
     }
+}
+
+/// Adds to the ports of all nodes.
+fn move_ports(topology: &mut Topology, by: u16) -> Result<(), DevError> {
+    let nodes = topology.regions.iter_mut();
+    for node in nodes.flat_map(|region| &mut region.nodes) {
+        for address in [&mut node.http, &mut node.peer] {
+            let moved = address.rsplit_once(':').and_then(|(host, port)| {
+                let port = port.parse::<u16>().ok()?.checked_add(by)?;
+                Some(format!("{host}:{port}"))
+            });
+            *address = moved.ok_or_else(|| DevError::PortOffset {
+                by,
+                address: address.clone(),
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn identity(ca: &Pem, name: &PeerName) -> Result<Identity, DevError> {
@@ -196,5 +228,28 @@ async fn watch(
             plain_line(out, topology, &handles)?;
         }
         out.flush()?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = include_str!("../../regions/single.toml");
+
+    #[test]
+    fn ports_move_together_and_not_beyond_the_last() {
+        let mut topology = Topology::parse("single.toml", TEXT).unwrap();
+        move_ports(&mut topology, 10_000).unwrap();
+        let node = &topology.regions[0].nodes[0];
+        assert_eq!(
+            (node.http.as_str(), node.peer.as_str()),
+            ("127.0.0.1:17101", "127.0.0.1:17151")
+        );
+        let error = move_ports(&mut topology, 50_000).unwrap_err().to_string();
+        assert!(
+            error.contains("--port-offset 50000: 127.0.0.1:17101"),
+            "{error}"
+        );
     }
 }

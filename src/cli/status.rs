@@ -54,13 +54,14 @@ impl StatusArgs {
         }
         writeln!(
             out,
-            "cluster {}, seen from {} in {}: {}, {} of {} partitions serve, {} requests in flight\n",
+            "cluster {}, seen from {} in {}: {}, {} of {} partitions serve, {} with a quorum, {} requests in flight\n",
             status.cluster,
             status.node,
             status.region,
             if status.ready { "ready" } else { "not ready" },
             status.serving,
             status.partitions,
+            status.available,
             status.requests,
         )?;
         write(

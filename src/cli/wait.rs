@@ -22,7 +22,7 @@ pub struct WaitArgs {
     /// The region, or `all`
     #[arg(long, default_value = "all", value_name = "NAME")]
     pub region: String,
-    /// The session's token: `session` of an answer as JSON
+    /// The session's token: what a command with --session said last on the error stream, or `session` in JSON
     #[arg(long, value_name = "TOKEN")]
     pub session: String,
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Actor, NodeId, RegionId};
+use crate::model::{Actor, Level, NodeId, RegionId};
 
 use super::core::Core;
+use super::quorum::{Kind, Quorum};
 use super::reconcile::Reconciler;
 use super::replica::Replica;
 use super::step::Now;
@@ -18,6 +19,10 @@ pub struct View {
     pub partitions: usize,
     /// Of them, those that serve.
     pub serving: usize,
+    /// Of those, such of which a quorum of this region is heard and serves: here a client's request is answered.
+    pub available: usize,
+    /// Whether this node's own disk is slow, so that it offers its clients' writes to a neighbour.
+    pub is_slow: bool,
     /// Requests in flight.
     pub requests: usize,
     /// Per peer.
@@ -40,6 +45,8 @@ pub struct PeerView {
     pub node: NodeId,
     /// Whether it is heard in both directions.
     pub is_up: bool,
+    /// Whether it is slow, its disk or its answers: then it is asked after others.
+    pub is_slow: bool,
     /// Changes in this node's own log, stable here, that the peer has not got, over all partitions it holds.
     pub backlog: u64,
 }
@@ -69,6 +76,7 @@ pub(super) fn view(
     let peers = core.peers.iter().map(|(node, peer)| PeerView {
         node,
         is_up: peer.is_up,
+        is_slow: core.paces.is_asked_last(node),
         backlog: core
             .replicas
             .values()
@@ -88,6 +96,12 @@ pub(super) fn view(
             .values()
             .filter(|replica| replica.is_serving)
             .count(),
+        available: core
+            .replicas
+            .values()
+            .filter(|replica| is_available(core, replica))
+            .count(),
+        is_slow: core.paces.is_slow(core.me),
         requests,
         peers: peers.collect(),
         regions: regions
@@ -110,6 +124,13 @@ pub(super) fn view(
         counters,
         queues,
     }
+}
+
+/// Whether a partition serves here, and a quorum of this region with it.
+fn is_available(core: &Core, replica: &Replica) -> bool {
+    let (kind, level) = (Kind::Read, Level::LocalQuorum);
+    let quorum = Quorum::new(kind, level, core.region, core.me, replica.regions());
+    replica.is_serving && quorum.is_met(|node| core.is_serving(replica, node))
 }
 
 /// Changes of our own log, stable here, that no quorum of a region is known to have.

@@ -28,6 +28,7 @@ struct Status<'a> {
     ready: bool,
     partitions: usize,
     serving: usize,
+    available: usize,
     requests: usize,
     peers: Vec<Peer<'a>>,
     nodes: Vec<Member<'a>>,
@@ -130,8 +131,8 @@ pub(super) fn ready<N: Node>(shared: &Shared<N>) -> Response {
     }
     let view = shared.node.view();
     let words = format!(
-        "not ready: {} of {} partitions serve, or the node is stopping\n",
-        view.serving, view.partitions
+        "not ready: {} of {} partitions serve here, {} of them with a quorum of this region; or the node is stopping\n",
+        view.serving, view.partitions, view.available
     );
     let mut response = with_type(Body::from(words), TEXT);
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -167,6 +168,7 @@ pub(super) fn status<N: Node>(shared: &Shared<N>) -> Response {
         ready: shared.node.is_ready(),
         partitions: view.partitions,
         serving: view.serving,
+        available: view.available,
         requests: view.requests,
         peers: peers.collect(),
         nodes: members(topology),

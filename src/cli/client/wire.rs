@@ -230,6 +230,9 @@ pub struct Status {
     /// Of them, those that serve.
     #[serde(default)]
     pub serving: u64,
+    /// Of those, such of which a quorum of the node's region serves.
+    #[serde(default)]
+    pub available: u64,
     /// Requests in flight.
     #[serde(default)]
     pub requests: u64,

@@ -249,7 +249,7 @@ impl World {
         let mut regions: Vec<&String> = self.nodes.iter().map(|(_, region, _)| region).collect();
         regions.dedup();
         json!({"cluster": "fake", "region": node.region, "node": node.name, "actor": "x",
-            "ready": true, "partitions": PARTITIONS, "serving": PARTITIONS, "requests": 0,
+            "ready": true, "partitions": PARTITIONS, "serving": PARTITIONS, "available": PARTITIONS, "requests": 0,
             "peers": peers, "nodes": nodes,
             "keyspaces": [{"name": "default", "merge": "lww", "regions": regions,
                 "replication": 3, "consistency": "local_quorum"}],

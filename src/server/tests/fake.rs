@@ -160,10 +160,13 @@ impl super::super::node::Node for Arc<Fake> {
             actor: "actor".to_owned(),
             partitions: 8,
             serving: 7,
+            available: 6,
+            is_slow: false,
             requests: 1,
             peers: vec![PeerView {
                 node: NodeId::of("eu-1"),
                 is_up: true,
+                is_slow: false,
                 backlog: 5,
             }],
             regions: vec![RegionView {

@@ -29,7 +29,7 @@ async fn status_names_regions_nodes_and_counters() {
     let status = server.ask("GET", "/v1/status", b"").await.json();
     let expected = json!({
         "cluster": "test", "region": "us", "node": "us-1", "actor": "actor", "ready": true,
-        "partitions": 8, "serving": 7, "requests": 1,
+        "partitions": 8, "serving": 7, "available": 6, "requests": 1,
         "peers": [{"node": "eu-1", "region": "eu", "up": true, "backlog": 5}],
         "nodes": [
             {"node": "us-1", "region": "us", "zone": "a", "http": "127.0.0.1:1", "peer": "127.0.0.1:2"},
