@@ -375,8 +375,9 @@ impl Scrape {
             let up = u64::from(peer.is_up);
             self.count("sterna_peer_up", "1 if heard.", &labels, up)?;
             let slow = u64::from(peer.is_slow);
-            let help = "1 if its disk or its answers are slow: it is asked after others.";
-            self.count("sterna_peer_slow", help, &labels, slow)?;
+            self.count("sterna_peer_slow", "1 if its disk is slow.", &labels, slow)?;
+            let late = u64::from(peer.is_late);
+            self.count("sterna_peer_late", "1 if it answers late.", &labels, late)?;
             let help = "Changes of this node that the peer has not got.";
             self.count("sterna_peer_backlog", help, &labels, peer.backlog)?;
         }

@@ -21,7 +21,7 @@ use crate::sim::wan::Wan;
 pub enum ClusterError {
     /// An address is taken, or is none.
     #[error(
-        "listen on {address} for node {node}: {error}; is another cluster running on these ports? `dev` takes others with --port-offset"
+        "listen on {address} for node {node}: {error}; is another cluster running on these ports?"
     )]
     Listen {
         /// The node.

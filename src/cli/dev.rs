@@ -35,7 +35,7 @@ const CERTIFICATE_DAYS: u32 = 30;
 #[command(after_help = "Examples:
   sterna dev
   sterna dev --topology regions/single.toml --data /tmp/sterna
-  sterna dev --port-offset 10000      (beside another cluster: 17101 in place of 7101)
+  sterna dev --port-offset 10000 --data /tmp/second     (beside another: 17101 in place of 7101)
   curl -X PUT --data-binary hello http://127.0.0.1:7101/v1/kv/default/greeting
   sterna link cut us-east eu-west     (in another terminal)")]
 pub struct DevArgs {

@@ -138,7 +138,7 @@ impl ServeArgs {
     }
 }
 
-/// Says `ready` once all partitions serve, then waits for ever.
+/// Says `ready` once the node is, then waits for ever.
 async fn announce(out: &mut dyn Write, handle: &Handle) -> io::Result<()> {
     while !handle.is_ready() {
         tokio::time::sleep(READY_EVERY).await;

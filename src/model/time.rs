@@ -45,6 +45,19 @@ impl Timestamp {
         logical: 0,
     };
 
+    /// The greatest timestamp of a microsecond: a bound in time, which no row has.
+    pub fn bound(micros: u64) -> Self {
+        Self {
+            micros,
+            logical: u32::MAX,
+        }
+    }
+
+    /// Whether it is such a bound.
+    pub fn is_bound(self) -> bool {
+        self.logical == u32::MAX
+    }
+
     /// The least timestamp above this one.
     #[must_use]
     pub fn next(self) -> Self {

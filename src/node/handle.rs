@@ -204,7 +204,7 @@ impl Handle {
     /// Whether every partition here serves with a quorum of its region, and the node is not stopping.
     pub fn is_ready(&self) -> bool {
         let view = self.shared.view.load();
-        view.available == view.partitions && !self.shared.is_stopping.load(Ordering::Relaxed)
+        view.is_available() && !self.shared.is_stopping.load(Ordering::Relaxed)
     }
 
     /// The root digests of all partitions on this node.

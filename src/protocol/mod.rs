@@ -4,7 +4,6 @@
 //! stable on a regional quorum before it leaves the region, acknowledged by all before it is trimmed.
 
 mod answer;
-mod asked;
 mod attain;
 mod core;
 mod forward;
@@ -23,6 +22,7 @@ mod pace;
 mod peers;
 mod quorum;
 mod read;
+mod read_quorum;
 mod receiver;
 mod recent;
 mod reconcile;

@@ -138,9 +138,14 @@ impl Paces {
             .is_some_and(|count| *count >= SLOW_AFTER)
     }
 
+    /// Whether a neighbour answers late.
+    pub(super) fn is_late(&self, node: NodeId) -> bool {
+        self.late.contains(&node)
+    }
+
     /// Whether a node is better asked after others.
     pub(super) fn is_asked_last(&self, node: NodeId) -> bool {
-        self.is_slow(node) || self.late.contains(&node)
+        self.is_slow(node) || self.is_late(node)
     }
 
     /// Looks anew at which disks are slow, of all nodes of this region that are up, each with how long its disk takes, or

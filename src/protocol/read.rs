@@ -12,9 +12,9 @@ use crate::model::{
 
 use crate::model::planted::{Guard, is_left_out};
 
-use super::asked::Asked;
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
+use super::read_quorum::{Own, ReadQuorum};
 use super::select::{Asker, SelectRequest};
 use super::sides::is_hidden;
 use super::step::Output;
@@ -52,9 +52,8 @@ enum Stage {
 #[derive(Debug)]
 struct Read {
     request: ReadRequest,
-    asked: Asked,
-    /// This node's own row, once read.
-    own: Option<Option<Row>>,
+    quorum: ReadQuorum,
+    own: Own<Option<Row>>,
     /// What the replicas said, this one included.
     said: BTreeMap<NodeId, Option<Summary>>,
     stage: Stage,
@@ -86,16 +85,10 @@ impl Reads {
         request: ReadRequest,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(replica) = core.replicas.get(&partition) else {
-            return;
-        };
-        let Some(asked) = Asked::first(core, replica, request.level) else {
-            core.count(Counter::ReadsUnavailable, 1);
-            reply(
-                outputs,
-                request.origin,
-                Outcome::Unavailable(Unavailable::Replicas),
-            );
+        let replica = core.replicas.get(&partition);
+        let first = |replica| ReadQuorum::first(core, replica, request.level);
+        let Some(quorum) = replica.and_then(first) else {
+            fail(core, &request, Unavailable::Replicas, outputs);
             return;
         };
         let id = core.id();
@@ -105,15 +98,15 @@ impl Reads {
             Purpose::Read(id),
             Query::Rows(vec![request.key.clone()]),
         );
-        for node in asked.others(core.me) {
+        for node in quorum.others(core.me) {
             ask(outputs, node, id, &request.key, false);
         }
-        asked.set_hedge(core, Timer::Hedge(id));
+        quorum.set_hedge(core, Timer::Hedge(id));
         let stage = Stage::Asking;
         let read = Read {
             request,
-            asked,
-            own: None,
+            quorum,
+            own: Own::Awaited,
             said: BTreeMap::new(),
             stage,
         };
@@ -124,7 +117,7 @@ impl Reads {
     pub(super) fn on_hedge(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
         if let Some(read) = self.reads.get(&id) {
             let has_answered = |node| read.said.contains_key(&node);
-            read.asked.on_silence(core, has_answered);
+            read.quorum.on_silence(core, has_answered);
         }
         self.ask_rest(core, id, outputs);
     }
@@ -137,7 +130,7 @@ impl Reads {
         if !matches!(read.stage, Stage::Asking) {
             return;
         }
-        for node in read.asked.rest(core) {
+        for node in read.quorum.rest(core) {
             ask(outputs, node, id, &read.request.key, false);
         }
     }
@@ -156,10 +149,9 @@ impl Reads {
         if let Answer::Rows(rows) = answer {
             let row = rows.into_iter().next().flatten();
             read.said.insert(core.me, row.as_ref().map(Row::summary));
-            read.own = Some(row);
+            read.own = Own::Here(row);
         } else {
-            // Our own row cannot be read: we do not count, and the others are asked.
-            read.own = Some(None);
+            read.own = Own::Unreadable;
             self.ask_rest(core, id, outputs);
         }
         self.settle(core, id, outputs);
@@ -177,8 +169,8 @@ impl Reads {
         let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
-        if matches!(read.stage, Stage::Asking) {
-            read.asked.on_answer(core, from);
+        if matches!(read.stage, Stage::Asking) && read.quorum.contains(from) {
+            read.quorum.on_answer(core, from);
             read.said.insert(from, summary);
             self.settle(core, id, outputs);
         }
@@ -206,7 +198,7 @@ impl Reads {
         };
         read.said.insert(from, Some(theirs.summary()));
         let mut merged = theirs;
-        if let Some(mine) = read.own.iter().flatten().next() {
+        if let Some(Some(mine)) = read.own.here() {
             merged.merge(mine);
         }
         self.repair(core, id, merged, outputs);
@@ -279,7 +271,7 @@ impl Reads {
         let summary = Some(row.summary());
         read.said.insert(from, summary.clone());
         if read
-            .asked
+            .quorum
             .is_met(|node| read.said.get(&node) == Some(&summary))
         {
             let row = row.clone();
@@ -289,15 +281,9 @@ impl Reads {
 
     /// The deadline has passed; a read that was not answered has no effect that counts.
     pub(super) fn on_deadline(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
-        let Some(read) = self.end(core, id) else {
-            return;
-        };
-        core.count(Counter::ReadsUnavailable, 1);
-        reply(
-            outputs,
-            read.request.origin,
-            Outcome::Unavailable(Unavailable::Deadline),
-        );
+        if let Some(read) = self.end(core, id) {
+            fail(core, &read.request, Unavailable::Deadline, outputs);
+        }
     }
 
     /// If enough replicas have spoken: answer, or fetch what is newest.
@@ -305,9 +291,11 @@ impl Reads {
         let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
-        let Some(own) = &read.own else { return };
+        if read.own.is_awaited() {
+            return;
+        }
         let has_spoken = |node| read.said.contains_key(&node);
-        if !read.asked.is_met(has_spoken) && !is_left_out(Guard::ReadQuorum) {
+        if !read.quorum.is_met(has_spoken) && !is_left_out(Guard::ReadQuorum) {
             return;
         }
         let newest = read
@@ -318,13 +306,12 @@ impl Reads {
                 Some((stamp.timestamp, stamp.dot, *node))
             })
             .max();
-        let mine = own.as_ref().map(Row::summary);
-        let is_same =
-            read.said.contains_key(&core.me) && read.said.values().all(|summary| *summary == mine);
-        let row = own.clone();
+        let own = read.own.here();
+        let row = own.cloned().flatten();
+        let mine = row.as_ref().map(Row::summary);
+        let is_same = own.is_some() && read.said.values().all(|summary| *summary == mine);
         match (newest, row) {
-            _ if is_same => {
-                let row = read.own.take().flatten();
+            (_, row) if is_same => {
                 let is_settled = |row: &Row| core.is_settled(&read.request.key, row);
                 if read.request.must_be_settled() && !row.as_ref().is_none_or(is_settled) {
                     self.ask_more(core, id, outputs);
@@ -357,7 +344,7 @@ impl Reads {
             .copied()
             .filter(|node| !has(*node))
             .collect();
-        if read.asked.is_met(has) || is_left_out(Guard::WriteBack) {
+        if read.quorum.is_met(has) || is_left_out(Guard::WriteBack) {
             self.finish(core, id, Some(row), outputs);
             return;
         }
@@ -394,7 +381,7 @@ impl Reads {
     fn end(&mut self, core: &mut Core, id: u64) -> Option<Read> {
         let read = self.reads.remove(&id)?;
         core.timers.clear(read.request.deadline, Timer::Read(id));
-        read.asked.clear_hedge(core, Timer::Hedge(id));
+        read.quorum.clear_hedge(core, Timer::Hedge(id));
         Some(read)
     }
 
@@ -417,8 +404,13 @@ impl Read {
         });
         is_delete
             && self.said.values().any(Option::is_none)
-            && !self.asked.is_met(|node| self.said.get(&node) == newest)
+            && !self.quorum.is_met(|node| self.said.get(&node) == newest)
     }
+}
+
+fn fail(core: &mut Core, request: &ReadRequest, reason: Unavailable, outputs: &mut Vec<Output>) {
+    core.count(Counter::ReadsUnavailable, 1);
+    reply(outputs, request.origin, Outcome::Unavailable(reason));
 }
 
 fn ask(outputs: &mut Vec<Output>, node: NodeId, id: u64, key: &RowKey, whole: bool) {

@@ -13,9 +13,9 @@ use crate::model::{
 
 use crate::model::planted::{Guard, is_left_out};
 
-use super::asked::Asked;
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
+use super::read_quorum::{Own, ReadQuorum};
 use super::sides::{Side, is_hidden};
 use super::step::Output;
 use super::timers::Timer;
@@ -96,10 +96,8 @@ struct Select {
     request: SelectRequest,
     /// What the replicas are asked for: more than was wished for, if that hangs on it.
     asking: Selection,
-    asked: Asked,
-    /// This node's own rows, once read; none if they cannot be.
-    own: Option<Side>,
-    is_own_readable: bool,
+    quorum: ReadQuorum,
+    own: Own<Side>,
     said: BTreeMap<NodeId, Word>,
     stage: Stage,
 }
@@ -135,7 +133,7 @@ impl Selects {
             self.fail(core, request, Unavailable::Replicas, outputs);
             return;
         };
-        let Some(asked) = Asked::first(core, replica, request.level) else {
+        let Some(quorum) = ReadQuorum::first(core, replica, request.level) else {
             self.fail(core, request, Unavailable::Replicas, outputs);
             return;
         };
@@ -147,13 +145,12 @@ impl Selects {
             beyond: None,
         };
         core.query(outputs, Purpose::Select(id), own);
-        asked.set_hedge(core, Timer::SelectHedge(id));
+        quorum.set_hedge(core, Timer::SelectHedge(id));
         let select = Select {
             request,
             asking,
-            asked,
-            own: None,
-            is_own_readable: true,
+            quorum,
+            own: Own::Awaited,
             said: BTreeMap::new(),
             stage: Stage::Asking,
         };
@@ -182,16 +179,14 @@ impl Selects {
         {
             let side = Side::new(position, rows, next);
             select.end_page(side.next.as_ref());
-            select.own = Some(side);
+            select.own = Own::Here(side);
         } else {
-            // Our own rows cannot be read: we do not count, and the others are asked.
-            select.own = Some(Side::default());
-            select.is_own_readable = false;
+            select.own = Own::Unreadable;
         }
         if select.is_page() {
             select.ask_all(core.me, id, outputs);
         }
-        if !select.is_own_readable {
+        if select.own.here().is_none() {
             self.ask_rest(core, id, outputs);
         }
         self.settle(core, id, outputs);
@@ -201,7 +196,7 @@ impl Selects {
     pub(super) fn on_hedge(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
         if let Some(select) = self.selects.get(&id).filter(|select| !select.is_page()) {
             let has_answered = |node| select.said.contains_key(&node);
-            select.asked.on_silence(core, has_answered);
+            select.quorum.on_silence(core, has_answered);
         }
         self.ask_rest(core, id, outputs);
     }
@@ -211,11 +206,11 @@ impl Selects {
         let Some(select) = self.selects.get_mut(&id) else {
             return;
         };
-        let is_early = select.is_page() && select.own.is_none();
+        let is_early = select.is_page() && select.own.is_awaited();
         if !matches!(select.stage, Stage::Asking) || is_early {
             return;
         }
-        for node in select.asked.rest(core) {
+        for node in select.quorum.rest(core) {
             select.ask(node, id, None, outputs);
         }
     }
@@ -232,13 +227,13 @@ impl Selects {
         let Some(select) = self.selects.get_mut(&id) else {
             return;
         };
-        if !matches!(select.stage, Stage::Asking) || !select.asked.contains(from) {
+        if !matches!(select.stage, Stage::Asking) || !select.quorum.contains(from) {
             return;
         }
         match select.said.get(&from) {
             None => {
                 if !select.is_page() {
-                    select.asked.on_answer(core, from);
+                    select.quorum.on_answer(core, from);
                 }
                 select.said.insert(from, Word::Early(told));
             }
@@ -305,7 +300,7 @@ impl Selects {
             return;
         }
         has.insert(from);
-        if select.request.is_enough(core.me, &select.asked, has) {
+        if select.request.is_enough(core.me, &select.quorum, has) {
             self.finish(core, id, outputs);
         }
     }
@@ -360,7 +355,7 @@ impl Selects {
         let select = self.selects.remove(&id)?;
         core.timers
             .clear(select.request.deadline, Timer::Select(id));
-        select.asked.clear_hedge(core, Timer::SelectHedge(id));
+        select.quorum.clear_hedge(core, Timer::SelectHedge(id));
         Some(select)
     }
 
@@ -389,17 +384,16 @@ impl Selects {
         let Some(select) = self.selects.get_mut(&id) else {
             return;
         };
-        let (Stage::Asking, Some(own)) = (&select.stage, &select.own) else {
+        if !matches!(select.stage, Stage::Asking) || select.own.is_awaited() {
             return;
-        };
+        }
         let mut differing = Vec::new();
-        let state = own.state();
+        let own = select.own.here().map(|own| (own, own.state()));
         for (node, word) in &mut select.said {
             if let Word::Early(told) = word {
-                let is_same = select.is_own_readable
-                    && told.state == state
-                    && told.next.is_none()
-                    && own.is_known_at(&told.position);
+                let is_same = own.is_some_and(|(own, state)| {
+                    told.state == state && told.next.is_none() && own.is_known_at(&told.position)
+                });
                 if is_same {
                     *word = Word::Same(std::mem::take(&mut told.position));
                 } else {
@@ -409,12 +403,11 @@ impl Selects {
             }
         }
         // A node whose own rows cannot be read needs all operations, for it has none.
-        let readable = select.own.as_ref().filter(|_| select.is_own_readable);
-        let here = readable.map(|own| own.position.clone()).unwrap_or_default();
+        let here = own.map(|(own, _)| own.position.clone()).unwrap_or_default();
         for node in differing {
             select.ask(node, id, Some(here.clone()), outputs);
         }
-        if !select.asked.is_met(|node| select.has_told(core.me, node)) {
+        if !select.quorum.is_met(|node| select.has_told(core.me, node)) {
             return;
         }
         let sides = select.sides(core.me);
@@ -477,8 +470,8 @@ impl Selects {
             self.ask_more(core, id, outputs);
             return;
         }
-        let is_done =
-            select.request.is_enough(core.me, &select.asked, &has) || is_left_out(Guard::WriteBack);
+        let is_done = select.request.is_enough(core.me, &select.quorum, &has)
+            || is_left_out(Guard::WriteBack);
         let pending = BTreeMap::new();
         select.stage = Stage::Repairing {
             merged,
@@ -573,18 +566,18 @@ impl SelectRequest {
 
     /// Whether enough replicas have the merged rows. The door does a write by this node's own rows: so they count
     /// with any quorum.
-    fn is_enough(&self, me: NodeId, asked: &Asked, has: &BTreeSet<NodeId>) -> bool {
+    fn is_enough(&self, me: NodeId, quorum: &ReadQuorum, has: &BTreeSet<NodeId>) -> bool {
         let has_own = match self.asker {
             Asker::Write(_) => has.contains(&me),
             Asker::Row(_) | Asker::Rows(_) => true,
         };
-        has_own && asked.is_met(|node| has.contains(&node))
+        has_own && quorum.is_met(|node| has.contains(&node))
     }
 }
 
 impl Select {
     fn ask_all(&self, me: NodeId, id: u64, outputs: &mut Vec<Output>) {
-        for node in self.asked.others(me) {
+        for node in self.quorum.others(me) {
             self.ask(node, id, None, outputs);
         }
     }
@@ -622,7 +615,7 @@ impl Select {
 
     fn has_told(&self, me: NodeId, node: NodeId) -> bool {
         if node == me {
-            return self.is_own_readable;
+            return self.own.here().is_some();
         }
         let word = self.said.get(&node);
         matches!(word, Some(Word::Same(_) | Word::Whole(_)))
@@ -637,7 +630,7 @@ impl Select {
         };
         let words = self.said.values();
         let is_whole = |word: &Word| matches!(word, Word::Whole(_));
-        let is_mixed = self.is_own_readable && words.clone().any(is_whole);
+        let is_mixed = self.own.here().is_some() && words.clone().any(is_whole);
         let others = sides.iter().filter(|(node, _)| *node != me);
         let sides = || sides.iter().map(|(_, side)| side);
         let places: BTreeSet<Place> = sides().flat_map(Side::places).collect();
@@ -653,11 +646,11 @@ impl Select {
 
     /// What those hold that have told it, this node first.
     fn sides(&self, me: NodeId) -> Vec<(NodeId, Side)> {
-        let own = self.own.iter().filter(|_| self.is_own_readable);
-        let mut sides: Vec<(NodeId, Side)> = own.clone().map(|own| (me, own.clone())).collect();
+        let own = self.own.here();
+        let mut sides: Vec<(NodeId, Side)> = own.map(|own| (me, own.clone())).into_iter().collect();
         for (node, word) in &self.said {
             match word {
-                Word::Same(position) => sides.extend(own.clone().map(|own| {
+                Word::Same(position) => sides.extend(own.map(|own| {
                     let side = Side {
                         position: position.clone(),
                         ..own.clone()

@@ -51,7 +51,7 @@ struct Reading {
 /// A stream's state.
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "torn, told and late do not hang together: each may be so without the others"
+    reason = "they do not hang together: each may be so without the others"
 )]
 #[derive(Debug)]
 struct Stream {

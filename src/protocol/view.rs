@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use crate::model::{Actor, Level, NodeId, RegionId};
 
 use super::core::Core;
-use super::quorum::{Kind, Quorum};
+use super::read_quorum::served;
 use super::reconcile::Reconciler;
 use super::replica::Replica;
 use super::step::Now;
 
-/// What a node knows of the way from another region (or peer) to itself and back, for status and metrics.
+/// What a node sees of itself and of others, for status and metrics.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct View {
     /// This node's actor, in words.
@@ -19,9 +19,9 @@ pub struct View {
     pub partitions: usize,
     /// Of them, those that serve.
     pub serving: usize,
-    /// Of those, such of which a quorum of this region is heard and serves: here a client's request is answered.
+    /// Of those, the ones that a quorum of this region serves.
     pub available: usize,
-    /// Whether this node's own disk is slow, so that it offers its clients' writes to a neighbour.
+    /// Whether this node's own disk is slow: then it offers its clients' writes to a neighbour.
     pub is_slow: bool,
     /// Requests in flight.
     pub requests: usize,
@@ -38,15 +38,28 @@ pub struct View {
     pub queues: Vec<(&'static str, usize)>,
 }
 
+impl View {
+    /// Whether a quorum of this region answers for every partition here.
+    pub fn is_available(&self) -> bool {
+        self.available == self.partitions
+    }
+}
+
 /// A peer, as this node sees it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each may be so without the others"
+)]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeerView {
     /// The peer.
     pub node: NodeId,
     /// Whether it is heard in both directions.
     pub is_up: bool,
-    /// Whether it is slow, its disk or its answers: then it is asked after others.
+    /// Whether its disk is slow. Then, or if it is late, it is asked after others.
     pub is_slow: bool,
+    /// Whether it answers late.
+    pub is_late: bool,
     /// Changes in this node's own log, stable here, that the peer has not got, over all partitions it holds.
     pub backlog: u64,
 }
@@ -76,7 +89,8 @@ pub(super) fn view(
     let peers = core.peers.iter().map(|(node, peer)| PeerView {
         node,
         is_up: peer.is_up,
-        is_slow: core.paces.is_asked_last(node),
+        is_slow: core.paces.is_slow(node),
+        is_late: core.paces.is_late(node),
         backlog: core
             .replicas
             .values()
@@ -128,9 +142,7 @@ pub(super) fn view(
 
 /// Whether a partition serves here, and a quorum of this region with it.
 fn is_available(core: &Core, replica: &Replica) -> bool {
-    let (kind, level) = (Kind::Read, Level::LocalQuorum);
-    let quorum = Quorum::new(kind, level, core.region, core.me, replica.regions());
-    replica.is_serving && quorum.is_met(|node| core.is_serving(replica, node))
+    replica.is_serving && served(core, replica, Level::LocalQuorum).is_some()
 }
 
 /// Changes of our own log, stable here, that no quorum of a region is known to have.

@@ -356,12 +356,12 @@ impl Writes {
         let Some((_, life, complete)) = complete.copied() else {
             return;
         };
-        let held = ack.applied.min(complete);
-        if ack.from >= held {
+        let upto = ack.applied.min(complete);
+        if ack.from >= upto {
             self.settle_all(core, ack.partition, outputs);
             return;
         }
-        let range = (ack.partition, ack.from + 1)..=(ack.partition, held);
+        let range = (ack.partition, ack.from + 1)..=(ack.partition, upto);
         let ids: Vec<(u64, u64)> = self
             .waiting
             .range(range)
@@ -650,12 +650,7 @@ fn give(core: &mut Core, id: u64, mut write: crate::model::Write, outputs: &mut 
         core.vouched
     };
     let before = vouched.max(core.wall.0.saturating_sub(1));
-    // No time of the row itself: the door tells it by its logical part.
-    let floor = Timestamp {
-        micros: before.max(session),
-        logical: u32::MAX,
-    };
-    write.above = write.above.max(floor);
+    write.above = write.above.max(Timestamp::bound(before.max(session)));
     let ticket = core.change(outputs, Purpose::Write(id), Change::Write(write));
     core.at_door.insert(ticket, before);
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::metrics::{Fate, Metrics, Op};
 use crate::model::{
     Condition, Denial, Gate, KeyspaceId, Level, NodeId, RegionId, Row, RowKey, Selection, Stamp,
-    Timestamp, Wall, Write, WriteOp,
+    Wall, Write, WriteOp,
 };
 use crate::placement::{MergePolicy, Topology};
 use crate::protocol::{Operation, Outcome, Refusal, Request, Unavailable, Unknown, Written};
@@ -261,10 +261,6 @@ impl<N: Node> Shared<N> {
         let about = About::of(&write);
         let session = &asked.gate.session;
         if !session.is_empty() {
-            write.above = Timestamp {
-                micros: session.latest(),
-                logical: u32::MAX,
-            };
             write.after = Some(Box::new(session.clone()));
         }
         let outcome = self

@@ -25,6 +25,16 @@ pub(super) struct Piece<'a> {
     pub(super) items: &'a [LogItem],
 }
 
+/// The row that an entry meets, read when its piece was checked.
+#[expect(clippy::large_enum_variant, reason = "nearly all are kept")]
+#[derive(Debug)]
+enum Old {
+    /// As it was; nothing if there was none.
+    Kept(Option<StoredRow>),
+    /// It is read again: with it, too much would be held.
+    TooLarge,
+}
+
 /// The timestamp of the register that was sent with an entry, if it is not the one that the entry wrote: the sender
 /// met something newer after it had written. Its writer must learn of it, as if it had been here before, for whoever has that
 /// register already would say nothing.
@@ -64,33 +74,22 @@ impl<E: Engine> Door<E> {
                 applied: before.applied,
             });
         }
+        // What is complete is known: of that nothing is told again, for nobody counts what lies before the piece's start.
         let fresh = piece.items.iter().filter(|item| item.n > before.complete);
-        for item in fresh.clone() {
-            let timestamp = item.row.stamp().timestamp;
-            if let Err(Ahead { seen, .. }) = self.clock.check(wall, timestamp) {
-                return Ok(Effect::Early {
-                    partition,
-                    timestamp: seen,
-                });
-            }
+        let fresh: Vec<&LogItem> = fresh.collect();
+        if let Some(timestamp) = self.early(wall, &fresh) {
+            return Ok(Effect::Early {
+                partition,
+                timestamp,
+            });
         }
-        let (mut olds, mut bytes) = (Vec::new(), 0);
-        for item in fresh.clone() {
-            let old = self.load(&item.key)?;
-            if old
-                .as_ref()
-                .is_some_and(|old| is_forged(&old.row, &item.row))
-            {
-                return Ok(Effect::Refused { reason: FORGED });
-            }
-            bytes += old.as_ref().map_or(0, |old| old.row.size());
-            olds.push((bytes <= OLD_BYTES_MAX).then_some(old));
-        }
+        let Some(olds) = self.olds(&fresh)? else {
+            return Ok(Effect::Refused { reason: FORGED });
+        };
 
         let (mut newer, mut crossed, mut lost) = (Vec::new(), Vec::new(), Vec::new());
         let mut newest = Vec::new();
-        // What is complete is known: of that nothing is told again, for nobody counts what lies before the piece's start.
-        for (item, old) in fresh.zip(olds) {
+        for (item, old) in fresh.into_iter().zip(olds) {
             let met = self.apply(wall, piece, item, old)?;
             if let (Row::Register(version), None) = (&item.row, met.newer) {
                 newest.push(version.dot);
@@ -132,6 +131,33 @@ impl<E: Engine> Door<E> {
         })
     }
 
+    /// The first timestamp that lies too far ahead of the clock.
+    fn early(&self, wall: Wall, fresh: &[&LogItem]) -> Option<Timestamp> {
+        fresh.iter().find_map(|item| {
+            let checked = self.clock.check(wall, item.row.stamp().timestamp);
+            checked.err().map(|Ahead { seen, .. }| seen)
+        })
+    }
+
+    /// What entries meet; nothing if one of them is forged, for then none is merged.
+    fn olds(&self, fresh: &[&LogItem]) -> Result<Option<Vec<Old>>, Error> {
+        let (mut olds, mut bytes) = (Vec::with_capacity(fresh.len()), 0);
+        for item in fresh {
+            let old = self.load(&item.key)?;
+            let row = old.as_ref().map(|old| &old.row);
+            if row.is_some_and(|row| is_forged(row, &item.row)) {
+                return Ok(None);
+            }
+            bytes += row.map_or(0, Row::size);
+            olds.push(if bytes <= OLD_BYTES_MAX {
+                Old::Kept(old)
+            } else {
+                Old::TooLarge
+            });
+        }
+        Ok(Some(olds))
+    }
+
     /// Of what has become complete, the registers that had come before and were the newest of their row here: they are not
     /// hidden, though the piece may even pass over them by now.
     fn stood(&self, partition: PartitionId, actor: Actor, after: u64) -> Vec<u64> {
@@ -166,13 +192,13 @@ impl<E: Engine> Door<E> {
         Ok(())
     }
 
-    /// Merges one entry with the row that was here when the piece came, if that was kept.
+    /// Merges one entry.
     fn apply(
         &mut self,
         wall: Wall,
         piece: Piece<'_>,
         item: &LogItem,
-        old: Option<Option<StoredRow>>,
+        old: Old,
     ) -> Result<Met, Error> {
         // Checked before anything was applied; the clock has only gone forward since.
         let observed = self.clock.observe(wall, item.row.stamp().timestamp);
@@ -182,8 +208,8 @@ impl<E: Engine> Door<E> {
         );
         let old = match old {
             // An entry before it may have changed it.
-            Some(old) if !self.is_staged(&item.key) => old,
-            Some(_) | None => self.load(&item.key)?,
+            Old::Kept(old) if !self.is_staged(&item.key) => old,
+            Old::Kept(_) | Old::TooLarge => self.load(&item.key)?,
         };
         let dot = Dot {
             actor: piece.actor,

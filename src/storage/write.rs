@@ -431,10 +431,10 @@ impl<E: Engine> Door<E> {
 const OTHER_KIND: Stop =
     Stop::Refused("the row is of another kind: is the keyspace's policy another?");
 
-/// What `above` says of the row itself. A bound in time, of a session or of a mark that was told to others, has the
-/// greatest logical part; a row's own timestamp, in a write that is stamped again, has a smaller one.
+/// What `above` says of the row itself: nothing if it is a bound in time, of a session or of a mark that was told to others; in a
+/// write that is stamped again it is a row's own timestamp.
 fn known_of_row(above: Timestamp) -> Timestamp {
-    if above.logical == u32::MAX {
+    if above.is_bound() {
         Timestamp::ZERO
     } else {
         above

@@ -167,6 +167,7 @@ impl super::super::node::Node for Arc<Fake> {
                 node: NodeId::of("eu-1"),
                 is_up: true,
                 is_slow: false,
+                is_late: false,
                 backlog: 5,
             }],
             regions: vec![RegionView {

@@ -231,6 +231,34 @@ fn a_piece_may_name_a_row_twice() {
     check_store(&b);
 }
 
+/// Rows that are too large to be kept between being checked and being merged are read again.
+#[test]
+fn a_piece_may_meet_large_rows() {
+    let (mut a, mut b) = (fresh(1), fresh(2));
+    let names: Vec<String> = names(first()).take(6).collect();
+    let large = "x".repeat(1 << 20);
+    for name in &names {
+        apply(&mut a, put(name, &large));
+    }
+    feed(&a, &mut b);
+    let news = names
+        .iter()
+        .map(|name| written(apply(&mut a, put(name, "new"))))
+        .collect();
+    let change = Change::Append {
+        partition: first(),
+        actor: a.actor,
+        from: 6,
+        to: 12,
+        complete_from: Some(6),
+        items: news,
+    };
+    apply(&mut b, change);
+    assert_eq!((dump(&b), roots(&b)), (dump(&a), roots(&a)));
+    assert_eq!(count(&b, Space::Log, b""), 6, "an entry for each row");
+    check_store(&b);
+}
+
 /// A read brought it here, it was read and deleted, and only then its log came: it is not hidden (adversary).
 #[test]
 fn what_a_repair_has_brought_stood_whatever_came_since() {

@@ -10,28 +10,60 @@ use super::quorum::{Kind, Quorum};
 use super::replica::Replica;
 use super::timers::Timer;
 
+/// What this node itself has of what is read.
+#[derive(Debug)]
+pub(super) enum Own<T> {
+    /// That is being read.
+    Awaited,
+    /// Nobody can know: it does not count.
+    Unreadable,
+    /// This.
+    Here(T),
+}
+
+impl<T> Own<T> {
+    /// What it has.
+    pub(super) fn here(&self) -> Option<&T> {
+        match self {
+            Self::Here(own) => Some(own),
+            Self::Awaited | Self::Unreadable => None,
+        }
+    }
+
+    /// Whether that is not known yet.
+    pub(super) fn is_awaited(&self) -> bool {
+        matches!(self, Self::Awaited)
+    }
+}
+
+/// The quorum of a read of a level; nothing if too few replicas serve.
+pub(super) fn served(core: &Core, replica: &Replica, level: Level) -> Option<Quorum> {
+    let quorum = Quorum::new(Kind::Read, level, core.region, core.me, replica.regions());
+    let is_met = quorum.is_met(|node| core.is_serving(replica, node));
+    is_met.then_some(quorum)
+}
+
 /// The replicas that a read has asked, this node among them, and how many must answer.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ReadQuorum {
     quorum: Quorum,
     nodes: BTreeSet<NodeId>,
     hedge_at: Time,
 }
 
-impl Asked {
+impl ReadQuorum {
     /// As many as a level needs, those that are slow only if need be; nothing if too few serve.
     pub(super) fn first(core: &Core, replica: &Replica, level: Level) -> Option<Self> {
-        let quorum = Quorum::new(Kind::Read, level, core.region, core.me, replica.regions());
-        let is_serving = |node| core.is_serving(replica, node);
-        if !quorum.is_met(is_serving) {
-            return None;
-        }
-        let nodes = quorum.first(core.me, is_serving, |node| core.paces.is_asked_last(node));
-        let hedge_at = core.time.after(HEDGE);
+        let quorum = served(core, replica, level)?;
+        let nodes = quorum.first(
+            core.me,
+            |node| core.is_serving(replica, node),
+            |node| core.paces.is_asked_last(node),
+        );
         Some(Self {
             quorum,
             nodes,
-            hedge_at,
+            hedge_at: core.time.after(HEDGE),
         })
     }
 
