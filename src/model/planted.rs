@@ -12,6 +12,8 @@ pub(crate) enum Guard {
     WriteQuorum,
     /// A write that met something newer in its region is stamped again above it.
     Restamp,
+    /// A conditional write is not: what hides it, its condition has not seen.
+    RestampCondition,
     /// A write that may yet stand at a majority is not stamped again.
     StandFirst,
     /// What may yet be stamped again does not leave its region.
@@ -48,6 +50,8 @@ pub(crate) enum Guard {
     MarkWaits,
     /// A session's read waits for what the session has seen.
     SessionGate,
+    /// A session's write that takes away waits for what the session has seen.
+    WriteGate,
     /// What a session reads at one replica, a quorum has.
     Settled,
     /// A read with an age limit waits for what was written up to then.

@@ -65,6 +65,23 @@ pub enum WriteOp {
     },
 }
 
+impl Write {
+    /// Whether it takes away, or compares with, what is there: then what its session has seen must be there first.
+    pub fn must_see_its_session(&self) -> bool {
+        let takes_away = match &self.op {
+            WriteOp::DeleteSiblings { seen } => seen.is_none(),
+            WriteOp::Reset { .. } | WriteOp::Clear { .. } => true,
+            WriteOp::Members { remove, .. } | WriteOp::Fields { remove, .. } => !remove.is_empty(),
+            // A register's delete is stamped above what its session has seen, and a context names what it replaces.
+            WriteOp::Put(_)
+            | WriteOp::Delete
+            | WriteOp::PutSibling { .. }
+            | WriteOp::Add { .. } => false,
+        };
+        takes_away || self.condition.is_some()
+    }
+}
+
 impl WriteOp {
     /// Whether what it does hangs on what is there, so that the coordinator must read a quorum first.
     pub fn needs_to_observe(&self) -> bool {

@@ -201,10 +201,10 @@ impl Handle {
         self.shared.node
     }
 
-    /// Whether every partition here serves with a quorum of its region, and the node is not stopping.
+    /// Whether every partition here serves with a quorum of its region, the node has settled in, and is not stopping.
     pub fn is_ready(&self) -> bool {
         let view = self.shared.view.load();
-        view.is_available() && !self.shared.is_stopping.load(Ordering::Relaxed)
+        view.is_ready && !self.shared.is_stopping.load(Ordering::Relaxed)
     }
 
     /// The root digests of all partitions on this node.

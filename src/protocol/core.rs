@@ -190,6 +190,8 @@ pub(super) struct Core {
     pub(super) wall: Wall,
     /// The time of that step.
     pub(super) time: Time,
+    /// When the machine was made.
+    pub(super) began: Time,
     /// The greatest time up to which this node has said that its log is told; what it stamps later is above it.
     pub(super) vouched: u64,
     /// Own writes that the door has not decided on yet; each will be stamped above this time.
@@ -240,6 +242,7 @@ impl Core {
             counters: BTreeMap::new(),
             wall: now.wall,
             time: now.time,
+            began: now.time,
             vouched: 0,
             at_door: BTreeMap::new(),
             spoilt: BTreeSet::new(),

@@ -1,6 +1,7 @@
-//! What must be here before a read is answered: what the client has seen, or all that was written up to a time.
+//! What must be here before a read is answered, or a write done that takes away or compares: what the client has seen, or all that was
+//! written up to a time.
 //!
-//! A read waits here until the watermarks of other regions have come far enough. If they do not in time, a region
+//! Such an operation waits here until the watermarks of other regions have come far enough. If they do not in time, a region
 //! that has it is asked, once, or the client is told to come again.
 
 use std::collections::BTreeMap;
@@ -88,11 +89,20 @@ pub(super) fn verdict(core: &Core, accepted: &Accepted) -> Verdict {
     match missing(core, accepted) {
         None => Verdict::Open,
         Some(_) if gate.wait_micros > 0 => Verdict::Wait,
-        Some(region) if gate.behind == Behind::Forward && region != core.region => {
+        // A condition is looked at in its own region.
+        Some(region)
+            if gate.behind == Behind::Forward
+                && region != core.region
+                && !is_conditional(&accepted.operation) =>
+        {
             Verdict::Forward(region)
         }
         Some(_) => Verdict::Refuse,
     }
+}
+
+fn is_conditional(operation: &Operation) -> bool {
+    matches!(operation, Operation::Write(write) if write.condition.is_some())
 }
 
 /// The region of which most is missing for a read; nothing if all is here.

@@ -266,6 +266,8 @@ impl Machine {
         self.receiver.on_peer_lost(peer);
         self.reconciler.on_peer_lost(peer);
         self.forwards.on_peer_lost(&mut self.core, peer, outputs);
+        self.reads.on_peer_lost(&mut self.core, peer, outputs);
+        self.selects.on_peer_lost(&mut self.core, peer, outputs);
         if was_up {
             report(outputs, Report::PeerDown(peer));
             self.receiver.choose(now, &self.core, outputs);
@@ -530,6 +532,8 @@ impl Machine {
         if heard.is_newly_up {
             report(outputs, Report::PeerUp(from));
             self.receiver.choose(now, &self.core, outputs);
+            self.reads.on_peer_up(&self.core, outputs);
+            self.selects.on_peer_up(&self.core, outputs);
         }
         if heard.is_newly_up || heard.is_reborn {
             upkeep::serve(&mut self.core, outputs);

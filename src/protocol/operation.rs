@@ -7,6 +7,8 @@ use crate::model::{
 use crate::placement::{Keyspace, MergePolicy};
 
 use super::answer::is_of_one_key;
+use crate::model::planted::{Guard, is_left_out};
+
 use super::core::{Core, Counter, Origin, Purpose, reply};
 use super::forward::Why;
 use super::gate::{self, Verdict};
@@ -125,8 +127,10 @@ impl Machine {
                 let outcome = Outcome::Unavailable(Unavailable::Disk);
                 return reply(outputs, accepted.origin, outcome);
             }
-            self.carry_out(now, accepted, outputs);
-            return;
+            if !write.must_see_its_session() || is_left_out(Guard::WriteGate) {
+                self.carry_out(now, accepted, outputs);
+                return;
+            }
         }
         match gate::verdict(core, &accepted) {
             Verdict::Open => self.carry_out(now, accepted, outputs),

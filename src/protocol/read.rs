@@ -122,6 +122,40 @@ impl Reads {
         self.ask_rest(core, id, outputs);
     }
 
+    /// A replica is gone, with what it was asked: others are.
+    pub(super) fn on_peer_lost(
+        &mut self,
+        core: &mut Core,
+        peer: NodeId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let asked = self.reads.iter().filter(|(_, read)| read.waits_for(peer));
+        let ids: Vec<u64> = asked.map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(read) = self.reads.get_mut(&id) else {
+                continue;
+            };
+            if matches!(read.stage, Stage::Repairing { .. }) {
+                self.restart(core, id, outputs);
+                continue;
+            }
+            read.quorum.on_lost(peer);
+            read.said.remove(&peer);
+            read.stage = Stage::Asking;
+            self.ask_rest(core, id, outputs);
+        }
+    }
+
+    /// A replica is up: reads that wait for too few ask it.
+    pub(super) fn on_peer_up(&mut self, core: &Core, outputs: &mut Vec<Output>) {
+        let overdue = |read: &Read| read.quorum.is_overdue(core.time);
+        let ids = self.reads.iter().filter(|(_, read)| overdue(read));
+        let ids: Vec<u64> = ids.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.ask_rest(core, id, outputs);
+        }
+    }
+
     /// Asks the replicas that were not asked yet.
     fn ask_rest(&mut self, core: &Core, id: u64, outputs: &mut Vec<Output>) {
         let Some(read) = self.reads.get_mut(&id) else {
@@ -395,6 +429,18 @@ impl Reads {
 }
 
 impl Read {
+    /// Whether this replica has yet to do something for it.
+    fn waits_for(&self, node: NodeId) -> bool {
+        match &self.stage {
+            Stage::Asking => self.quorum.contains(node) && !self.said.contains_key(&node),
+            Stage::Fetching(asked) => *asked == node,
+            Stage::Repairing { row } => {
+                let said = self.said.get(&node);
+                said.is_some_and(|said| said.as_ref() != Some(&row.summary()))
+            }
+        }
+    }
+
     /// Whether the newest that was told, by this node, is a delete that another has not got, and a quorum has not.
     fn is_doubtful(&self, newest: NodeId) -> bool {
         let newest = self.said.get(&newest);

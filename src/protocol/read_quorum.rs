@@ -105,6 +105,16 @@ impl ReadQuorum {
         core.on_silence(silent.filter(|node| !has_answered(*node)));
     }
 
+    /// A replica is gone: it will not answer, and may be asked anew.
+    pub(super) fn on_lost(&mut self, node: NodeId) {
+        self.nodes.remove(&node);
+    }
+
+    /// Whether all are asked that can be.
+    pub(super) fn is_overdue(&self, now: Time) -> bool {
+        now >= self.hedge_at
+    }
+
     /// The replicas that were not asked yet, and are up: now they are asked.
     pub(super) fn rest(&mut self, core: &Core) -> Vec<NodeId> {
         let all = self.quorum.groups.iter().flat_map(|group| &group.replicas);

@@ -201,6 +201,42 @@ impl Selects {
         self.ask_rest(core, id, outputs);
     }
 
+    /// A replica is gone, with what it was asked: others are.
+    pub(super) fn on_peer_lost(
+        &mut self,
+        core: &mut Core,
+        peer: NodeId,
+        outputs: &mut Vec<Output>,
+    ) {
+        let asked = self
+            .selects
+            .iter()
+            .filter(|(_, select)| select.waits_for(peer));
+        let ids: Vec<u64> = asked.map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(select) = self.selects.get_mut(&id) else {
+                continue;
+            };
+            if matches!(select.stage, Stage::Repairing { .. }) {
+                self.restart(core, id, outputs);
+                continue;
+            }
+            select.quorum.on_lost(peer);
+            select.said.remove(&peer);
+            self.ask_rest(core, id, outputs);
+        }
+    }
+
+    /// A replica is up: reads that wait for too few ask it.
+    pub(super) fn on_peer_up(&mut self, core: &Core, outputs: &mut Vec<Output>) {
+        let overdue = |select: &Select| select.quorum.is_overdue(core.time);
+        let ids = self.selects.iter().filter(|(_, select)| overdue(select));
+        let ids: Vec<u64> = ids.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.ask_rest(core, id, outputs);
+        }
+    }
+
     /// Asks the replicas that were not asked yet.
     fn ask_rest(&mut self, core: &Core, id: u64, outputs: &mut Vec<Output>) {
         let Some(select) = self.selects.get_mut(&id) else {
@@ -576,6 +612,20 @@ impl SelectRequest {
 }
 
 impl Select {
+    /// Whether this replica has yet to do something for it.
+    fn waits_for(&self, node: NodeId) -> bool {
+        match &self.stage {
+            Stage::Asking => {
+                let word = self.said.get(&node);
+                self.quorum.contains(node) && matches!(word, None | Some(Word::Fetching))
+            }
+            Stage::Completing(_) => false,
+            Stage::Repairing { has, pending, .. } => {
+                pending.contains_key(&node) && !has.contains(&node)
+            }
+        }
+    }
+
     fn ask_all(&self, me: NodeId, id: u64, outputs: &mut Vec<Output>) {
         for node in self.quorum.others(me) {
             self.ask(node, id, None, outputs);

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Actor, Level, NodeId, RegionId};
+use crate::model::{Actor, Duration, Level, NodeId, RegionId};
 
 use super::core::Core;
 use super::read_quorum::served;
 use super::reconcile::Reconciler;
 use super::replica::Replica;
 use super::step::Now;
+
+/// So long a node that has started waits for nodes of its region that keep silent before it says that it is ready: longer than a
+/// dialler pauses.
+const SETTLE_MAX: Duration = Duration::from_secs(6);
 
 /// What a node sees of itself and of others, for status and metrics.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -21,6 +25,9 @@ pub struct View {
     pub serving: usize,
     /// Of those, the ones that a quorum of this region serves.
     pub available: usize,
+    /// Whether that is so of every partition here. After a start, all nodes of the region must have been heard, too, unless one
+    /// keeps silent for long: the one that is restarted next may be the only one that is heard.
+    pub is_ready: bool,
     /// Whether this node's own disk is slow: then it offers its clients' writes to a neighbour.
     pub is_slow: bool,
     /// Requests in flight.
@@ -36,13 +43,6 @@ pub struct View {
     pub counters: Vec<(&'static str, u64)>,
     /// Entries in flight or queued, by stable name; each has a limit.
     pub queues: Vec<(&'static str, usize)>,
-}
-
-impl View {
-    /// Whether a quorum of this region answers for every partition here.
-    pub fn is_available(&self) -> bool {
-        self.available == self.partitions
-    }
 }
 
 /// A peer, as this node sees it.
@@ -102,6 +102,11 @@ pub(super) fn view(
             })
             .sum(),
     });
+    let available = core
+        .replicas
+        .values()
+        .filter(|replica| is_available(core, replica))
+        .count();
     View {
         actor: core.actor.to_string(),
         partitions: core.replicas.len(),
@@ -110,11 +115,8 @@ pub(super) fn view(
             .values()
             .filter(|replica| replica.is_serving)
             .count(),
-        available: core
-            .replicas
-            .values()
-            .filter(|replica| is_available(core, replica))
-            .count(),
+        available,
+        is_ready: available == core.replicas.len() && has_settled_in(now, core),
         is_slow: core.paces.is_slow(core.me),
         requests,
         peers: peers.collect(),
@@ -138,6 +140,13 @@ pub(super) fn view(
         counters,
         queues,
     }
+}
+
+/// Whether this node has heard all of its region, or has been here for long.
+fn has_settled_in(now: Now, core: &Core) -> bool {
+    let mut neighbours = core.peers.iter();
+    now.time.since(core.began) >= SETTLE_MAX
+        || neighbours.all(|(_, peer)| peer.is_up || peer.region != core.region)
 }
 
 /// Whether a partition serves here, and a quorum of this region with it.

@@ -5,8 +5,9 @@
 //! came. Where it stood at a majority of the region, nothing hid it that had finished before it began, and it is done,
 //! whatever came since. Where it cannot come to stand at a majority, no quorum can have shown it, and something that had
 //! finished may hide it (P2): it is stamped again above that. Until one of the two is certain it waits; stamped again after
-//! somebody has read it, it would undo what was written over it. Only registers can be hidden so; what merges by causality
-//! cannot.
+//! somebody has read it, it would undo what was written over it. A conditional write is not stamped again: it has seen a quorum, so
+//! that nothing hides it which had finished before, and is told that it was merged. Only registers can be hidden so; what merges by
+//! causality cannot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -525,11 +526,16 @@ impl Writes {
             Standing::Hidden => true,
             Standing::Open => is_met && is_left_out(Guard::StandFirst),
         };
-        if is_hidden && !is_left_out(Guard::Restamp) {
+        // It has observed a quorum: what hides it had not finished before it began. Stamped again, it would undo what its
+        // condition has not seen.
+        let is_conditional =
+            write.request.write.condition.is_some() && !is_left_out(Guard::RestampCondition);
+        if is_hidden && !is_conditional && !is_left_out(Guard::Restamp) {
             self.stop_waiting(core, at);
             self.restamp(core, id, newer, outputs);
         } else if is_met && (is_hidden || standing == Standing::Stands) {
             let summary = summary.clone();
+            write.is_crossed |= is_hidden;
             self.finish(core, id, Some(summary), outputs);
         }
     }
@@ -557,7 +563,6 @@ impl Writes {
         };
         write.stage = Stage::Stamping { is_first: false };
         write.is_crossed = true;
-        // The condition held when it was looked at; now the row is what this write made it.
         let change = crate::model::Write {
             above: newer,
             condition: None,

@@ -131,7 +131,7 @@ pub(super) fn ready<N: Node>(shared: &Shared<N>) -> Response {
     }
     let view = shared.node.view();
     let words = format!(
-        "not ready: {} of {} partitions serve here, {} of them with a quorum of this region; or the node is stopping\n",
+        "not ready: {} of {} partitions serve here, {} of them with a quorum of this region; or it starts, or stops\n",
         view.serving, view.partitions, view.available
     );
     let mut response = with_type(Body::from(words), TEXT);

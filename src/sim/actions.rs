@@ -77,8 +77,6 @@ pub(crate) fn operation(
     write.expires = expires;
     write.condition = record.wishes.condition.map(Condition::State);
     if let Some(session) = &record.wishes.session {
-        write.above.micros = session.latest();
-        write.above.logical = if session.is_empty() { 0 } else { u32::MAX };
         write.after = Some(session.clone())
             .filter(|session| !session.is_empty())
             .map(Box::new);

@@ -392,6 +392,7 @@ impl World {
             Error::Corrupt { .. } | Error::Lost { .. } => node.hurt != Hurt::No,
             Error::Engine { .. } => node.is_troubled,
             Error::Foreign { .. }
+            | Error::InUse
             | Error::File { .. }
             | Error::Panicked { .. }
             | Error::Hangs { .. }

@@ -70,6 +70,8 @@ const SOUGHT: &[(Bug, &[&str])] = &[
     (Bug::Without(Guard::StampVouched), VALUES),
     (Bug::Without(Guard::Crossed), &["condition"]),
     (Bug::Without(Guard::Settled), &["session"]),
+    (Bug::Without(Guard::WriteGate), VALUES),
+    (Bug::Without(Guard::RestampCondition), VALUES),
     (Bug::Without(Guard::StandFirst), VALUES),
     (Bug::Without(Guard::Stood), VALUES),
     (Bug::Without(Guard::Decided), VALUES),

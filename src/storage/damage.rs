@@ -39,6 +39,7 @@ impl Error {
             Self::Corrupt { .. } | Self::Lost { .. } | Self::Panicked { .. } => Fate::Damaged,
             Self::Engine { deed, cause } => engine_fate(deed, cause),
             Self::Foreign { .. }
+            | Self::InUse
             | Self::File { .. }
             | Self::Thread(_)
             | Self::Stopped

@@ -33,6 +33,9 @@ pub enum Error {
         /// What was found.
         what: &'static str,
     },
+    /// Another process has the folder open.
+    #[error("another process has this data folder open: stop it, or use another folder (--data)")]
+    InUse,
     /// The engine failed.
     #[error(
         "cannot {deed}: {cause}. If this repeats after a restart, check the disk (space, errors); if it is \

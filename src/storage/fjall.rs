@@ -124,7 +124,13 @@ fn open(path: &Path, sizes: Sizes) -> Result<(Database, Keyspaces), Error> {
         .max_journaling_size(JOURNAL_BYTES)
         .worker_threads(sizes.workers)
         .open()
-        .map_err(engine_error("open the database"))?;
+        .map_err(|cause| {
+            if matches!(cause, fjall::Error::Locked) {
+                Error::InUse
+            } else {
+                engine_error("open the database")(cause)
+            }
+        })?;
     let keyspace = |name, memtable| {
         database
             .keyspace(name, || {

@@ -67,7 +67,7 @@ impl Unreadable {
                 | Error::File { deed, .. }
                 | Error::Panicked { deed, .. }
                 | Error::Hangs { deed, .. } => deed,
-                Error::Thread(_) | Error::Stopped | Error::Damaged { .. } => {
+                Error::InUse | Error::Thread(_) | Error::Stopped | Error::Damaged { .. } => {
                     "the store has stopped"
                 }
             },

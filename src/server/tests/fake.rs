@@ -161,6 +161,7 @@ impl super::super::node::Node for Arc<Fake> {
             partitions: 8,
             serving: 7,
             available: 6,
+            is_ready: false,
             is_slow: false,
             requests: 1,
             peers: vec![PeerView {

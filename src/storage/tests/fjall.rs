@@ -42,7 +42,7 @@ fn a_damaged_folder_is_an_error_that_says_what_to_do() {
 fn two_stores_do_not_share_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let _first = Fjall::open(folder.path()).unwrap();
-    assert!(Fjall::open(folder.path()).is_err());
+    assert!(matches!(Fjall::open(folder.path()), Err(Error::InUse)));
 }
 
 #[test]

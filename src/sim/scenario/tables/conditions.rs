@@ -2,8 +2,9 @@
 
 use super::super::asks::{bytes, write};
 use super::super::shape::kv;
-use super::super::{Asked, Scene, Shape};
+use super::super::{Asked, Bug, Scene, Shape, guarded};
 use super::{HERE, SECOND, THERE, two_regions};
+use crate::model::planted::Guard;
 use crate::model::{Condition, Level, RowKey, Write, WriteOp};
 use crate::protocol::{Message, Operation, Outcome, Request};
 
@@ -101,7 +102,11 @@ fn if_match_each_quorum() {
 
 #[test]
 fn if_match_failover() {
-    let mut scene = Scene::new(&Shape::of(&[3]));
+    guarded(Bug::Without(Guard::RestampCondition), failover);
+}
+
+fn failover(bug: Option<Bug>) {
+    let mut scene = Scene::with_bug(&Shape::of(&[3]), bug);
     put(&mut scene, 1, "0");
     scene.until_quiet();
     let condition = as_now(&mut scene, 1);
@@ -133,6 +138,12 @@ fn if_match_failover() {
     assert!(alone <= 1, "{ended:?}");
     scene.until_quiet();
     scene.assert_same_everywhere(&key());
+    // What was told that it won alone stands: the other, late, does not undo it (adversary).
+    for (ended, value) in ended.into_iter().zip(["one", "two"]) {
+        if ended == Some(true) {
+            assert_eq!(scene.get(others[0], &key()).as_deref(), Some(value));
+        }
+    }
 }
 
 /// Whether a node carries out conditional writes itself: it stamps them.

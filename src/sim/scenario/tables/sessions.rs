@@ -1,10 +1,11 @@
 //! Sessions, and reads that must not be too old.
 
-use super::super::asks::{bytes, text};
+use super::super::asks::{add, bytes, change_members, clear, fields_op, put_fields, reset, text};
 use super::super::shape::kv;
-use super::super::{Bug, Scene, Shape};
+use super::super::{Bug, Scene, Shape, guarded};
 use super::{HERE, SECOND, THERE};
-use crate::model::{Behind, Gate, Level, Row, RowKey, Session, Wall, Write, WriteOp};
+use crate::model::planted::Guard;
+use crate::model::{Behind, Collection, Gate, Level, Row, RowKey, Session, Wall, Write, WriteOp};
 use crate::protocol::{Operation, Outcome, Request};
 
 /// Nodes of a third region.
@@ -53,8 +54,6 @@ impl Client {
     fn write(&mut self, scene: &mut Scene, node: usize, key: &RowKey, op: WriteOp) {
         let mut write = Write::new(key.clone(), op);
         if !self.session.is_empty() {
-            write.above.micros = self.session.latest();
-            write.above.logical = u32::MAX;
             write.after = Some(Box::new(self.session.clone()));
         }
         let asked = scene.begin(node, self.request(Operation::Write(Box::new(write))));
@@ -196,6 +195,31 @@ fn session_delete() {
     let mut client = Client::new();
     client.write(&mut scene, HERE, &key(), WriteOp::Delete);
     assert_eq!(client.get(&mut scene, THERE, &key()), Ok(None));
+}
+
+#[test]
+fn session_remove() {
+    guarded(Bug::Without(Guard::WriteGate), |bug| {
+        for (add, remove) in [
+            (change_members(&["m"], &[]), change_members(&[], &["m"])),
+            (change_members(&["m"], &[]), clear(Collection::Set)),
+            (put_fields(&[("m", "v")]), fields_op(&[], &[], &["m"])),
+        ] {
+            let mut scene = regions(bug);
+            let mut client = Client::new();
+            client.write(&mut scene, HERE, &key(), add);
+            client.write(&mut scene, THERE, &key(), remove);
+            scene.until_quiet();
+            assert_eq!(scene.members(HERE, &key()), Vec::<String>::new());
+            assert_eq!(scene.registers(HERE, &key()), Vec::new());
+        }
+        let mut scene = regions(bug);
+        let mut client = Client::new();
+        client.write(&mut scene, HERE, &key(), add(5, None));
+        client.write(&mut scene, THERE, &key(), reset());
+        scene.until_quiet();
+        assert_eq!(scene.counter(HERE, &key()).unwrap_or(0), 0);
+    });
 }
 
 #[test]
