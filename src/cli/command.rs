@@ -151,7 +151,11 @@ impl CommandError {
     /// Whether whoever read the output has seen enough of it, as `head` does: that is no error.
     pub fn is_enough(&self) -> bool {
         let closed = std::io::ErrorKind::BrokenPipe;
-        matches!(self, Self::Client(Failure::Output(error)) if error.kind() == closed)
+        let (Self::Client(Failure::Output(error)) | Self::Sim(SimError::Output(error))) = self
+        else {
+            return false;
+        };
+        error.kind() == closed
     }
 
     /// 1 where the answer is no (an absent key), 2 where there is none.
