@@ -38,7 +38,7 @@ const PLANTED: &[Planted] = &[
     (Bug::ForgetExpiry, VALUES, 4),
     (Bug::Without(Guard::WriteQuorum), VALUES, 1),
     (Bug::Without(Guard::WriteBack), VALUES, 10),
-    (Bug::Without(Guard::Confirm), VALUES, 40),
+    (Bug::Without(Guard::Confirm), VALUES, 79),
     (Bug::Without(Guard::WholeStream), VALUES, 138),
     (Bug::Without(Guard::RetireFill), VALUES, 144),
     (Bug::Without(Guard::Hidden), VALUES, 169),
