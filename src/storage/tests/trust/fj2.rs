@@ -61,7 +61,16 @@ fn open(data: &Path) -> crate::storage::Door<crate::storage::Fjall> {
 
 #[test]
 fn a_power_cut_loses_nothing_that_was_durable_and_raises_no_alarm() {
-    let mut chance = chance();
+    cut_power(&mut chance());
+}
+
+/// A torn entry whose two lengths differ: a debug assertion of the engine's, which is off where the program runs.
+#[test]
+fn a_torn_entry_is_left_out() {
+    cut_power(&mut fastrand::Rng::with_seed(13_593_540_179_793_613_083));
+}
+
+fn cut_power(chance: &mut fastrand::Rng) {
     let live = folder();
     let (mut door, _) = open_with(live.path(), TINY);
     let (mut cuts, mut refused) = (0, 0);
@@ -86,7 +95,7 @@ fn a_power_cut_loses_nothing_that_was_durable_and_raises_no_alarm() {
         let whole = values(&door);
         let after = Image::of(live.path());
         for _ in 0..4 {
-            let torn = project(&before, &after, &mut chance);
+            let torn = project(&before, &after, chance);
             let copy = folder();
             torn.write(copy.path());
             cuts += 1;
