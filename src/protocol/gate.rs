@@ -18,7 +18,7 @@ use super::operation::Accepted;
 use super::replica::Replica;
 use super::timers::Timer;
 
-/// What to do with a read now.
+/// What to do with an operation now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     /// All that it must have seen is here.
@@ -37,7 +37,7 @@ struct Pending {
     until: Time,
 }
 
-/// All reads that wait.
+/// All operations that wait.
 #[derive(Debug, Default)]
 pub(super) struct Gates(BTreeMap<u64, Pending>);
 
@@ -46,7 +46,7 @@ impl Gates {
         self.0.len()
     }
 
-    /// Lets a read wait.
+    /// Lets an operation wait.
     pub(super) fn wait(&mut self, now: Time, core: &mut Core, accepted: Accepted) {
         let id = core.id();
         let until = now
@@ -71,7 +71,7 @@ impl Gates {
         settled
     }
 
-    /// A read has waited long enough.
+    /// An operation has waited long enough.
     pub(super) fn on_timer(&mut self, id: u64) -> Option<Accepted> {
         self.0.remove(&id).map(|pending| Accepted {
             gate: Gate {
@@ -83,7 +83,7 @@ impl Gates {
     }
 }
 
-/// What to do with a read on partitions that are here.
+/// What to do with an operation on partitions that are here.
 pub(super) fn verdict(core: &Core, accepted: &Accepted) -> Verdict {
     let gate = &accepted.gate;
     match missing(core, accepted) {
@@ -105,7 +105,7 @@ fn is_conditional(operation: &Operation) -> bool {
     matches!(operation, Operation::Write(write) if write.condition.is_some())
 }
 
-/// The region of which most is missing for a read; nothing if all is here.
+/// The region of which most is missing for an operation; nothing if all is here.
 fn missing(core: &Core, accepted: &Accepted) -> Option<RegionId> {
     if accepted.gate.is_open() {
         return None;
@@ -126,7 +126,7 @@ fn missing(core: &Core, accepted: &Accepted) -> Option<RegionId> {
     missing.max().map(|(_, region)| region)
 }
 
-/// The partitions here that an operation reads.
+/// The partitions here that an operation is about.
 fn concerned<'a>(
     core: &'a Core,
     accepted: &Accepted,

@@ -16,6 +16,7 @@ use super::list::ListRequest;
 use super::machine::Machine;
 use super::message::{Operation, Outcome, Refusal, Request, Unavailable};
 use super::read::ReadRequest;
+use super::read_quorum::Terms;
 use super::replica::Replica;
 use super::select::{Asker, SelectRequest};
 use super::step::{Now, Output, Room};
@@ -167,25 +168,21 @@ impl Machine {
             deadline,
         } = accepted;
         let core = &mut self.core;
-        let is_session = !gate.session.is_empty();
+        let terms = Terms {
+            level,
+            deadline,
+            is_session: !gate.session.is_empty(),
+        };
         match operation {
             Operation::Get { key } if is_register(core, &key) => {
-                let request = ReadRequest {
-                    origin,
-                    key,
-                    level,
-                    deadline,
-                    is_session,
-                };
+                let request = ReadRequest { origin, key, terms };
                 self.reads.start(core, partition, request, outputs);
             }
             Operation::Get { key } => {
                 let request = SelectRequest {
                     asker: Asker::Row(origin),
                     selection: Selection::Rows(vec![key]),
-                    level,
-                    deadline,
-                    is_session,
+                    terms,
                 };
                 self.selects.start(core, partition, request, outputs);
             }
@@ -193,9 +190,7 @@ impl Machine {
                 let request = SelectRequest {
                     asker: Asker::Rows(origin),
                     selection,
-                    level,
-                    deadline,
-                    is_session,
+                    terms,
                 };
                 self.selects.start(core, partition, request, outputs);
             }

@@ -6,15 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{
-    Answer, Change, Level, NodeId, PartitionId, Query, Row, RowKey, Selection, Summary, Time,
-};
+use crate::model::{Answer, Change, NodeId, PartitionId, Query, Row, RowKey, Selection, Summary};
 
 use crate::model::planted::{Guard, is_left_out};
 
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
-use super::read_quorum::{Own, ReadQuorum};
+use super::read_quorum::{Own, ReadQuorum, Terms};
 use super::select::{Asker, SelectRequest};
 use super::sides::is_hidden;
 use super::step::Output;
@@ -25,17 +23,7 @@ use super::timers::Timer;
 pub(super) struct ReadRequest {
     pub(super) origin: Origin,
     pub(super) key: RowKey,
-    pub(super) level: Level,
-    pub(super) deadline: Time,
-    /// Whether it is one of a session, whose later reads must not see less.
-    pub(super) is_session: bool,
-}
-
-impl ReadRequest {
-    /// Whether it may show only what a quorum has, though it asks one replica.
-    fn must_be_settled(&self) -> bool {
-        self.is_session && self.level == Level::One
-    }
+    pub(super) terms: Terms,
 }
 
 /// How far a read has come.
@@ -86,13 +74,13 @@ impl Reads {
         outputs: &mut Vec<Output>,
     ) {
         let replica = core.replicas.get(&partition);
-        let first = |replica| ReadQuorum::first(core, replica, request.level);
+        let first = |replica| ReadQuorum::first(core, replica, request.terms.level);
         let Some(quorum) = replica.and_then(first) else {
             fail(core, &request, Unavailable::Replicas, outputs);
             return;
         };
         let id = core.id();
-        core.timers.set(request.deadline, Timer::Read(id));
+        core.timers.set(request.terms.deadline, Timer::Read(id));
         core.query(
             outputs,
             Purpose::Read(id),
@@ -250,9 +238,9 @@ impl Reads {
     /// of a quorum: so this one is made that, too.
     fn ask_more(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
         if let Some(read) = self.end(core, id) {
-            let level = Level::LocalQuorum;
+            let terms = read.request.terms.at_quorum();
             let request = ReadRequest {
-                level,
+                terms,
                 ..read.request
             };
             self.ask_anew(core, request, outputs);
@@ -347,7 +335,7 @@ impl Reads {
         match (newest, row) {
             (_, row) if is_same => {
                 let is_settled = |row: &Row| core.is_settled(&read.request.key, row);
-                if read.request.must_be_settled() && !row.as_ref().is_none_or(is_settled) {
+                if read.request.terms.must_be_settled() && !row.as_ref().is_none_or(is_settled) {
                     self.ask_more(core, id, outputs);
                 } else {
                     self.finish(core, id, row, outputs);
@@ -406,15 +394,14 @@ impl Reads {
         self.doubtful.extend(request.map(|request| SelectRequest {
             asker: Asker::Row(request.origin),
             selection: Selection::Rows(vec![request.key]),
-            level: request.level,
-            deadline: request.deadline,
-            is_session: request.is_session,
+            terms: request.terms,
         }));
     }
 
     fn end(&mut self, core: &mut Core, id: u64) -> Option<Read> {
         let read = self.reads.remove(&id)?;
-        core.timers.clear(read.request.deadline, Timer::Read(id));
+        core.timers
+            .clear(read.request.terms.deadline, Timer::Read(id));
         read.quorum.clear_hedge(core, Timer::Hedge(id));
         Some(read)
     }

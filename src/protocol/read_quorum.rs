@@ -1,4 +1,5 @@
-//! Whom a read has asked: as many replicas as its level needs, and all others once one of them keeps silent.
+//! What all reads of several replicas have in common: on which terms they are asked for, what this node itself has, and whom they have
+//! asked: as many replicas as the level needs, and all others once one of them keeps silent.
 
 use std::collections::BTreeSet;
 
@@ -9,6 +10,30 @@ use super::pace::HEDGE;
 use super::quorum::{Kind, Quorum};
 use super::replica::Replica;
 use super::timers::Timer;
+
+/// On which terms a read is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Terms {
+    pub(super) level: Level,
+    pub(super) deadline: Time,
+    /// Whether it is one of a session, whose later reads must not see less.
+    pub(super) is_session: bool,
+}
+
+impl Terms {
+    /// Whether it may show only what a quorum has, though it asks one replica.
+    pub(super) fn must_be_settled(self) -> bool {
+        self.is_session && self.level == Level::One
+    }
+
+    /// The same of a quorum of this region: what the next read of the session may ask.
+    pub(super) fn at_quorum(self) -> Self {
+        Self {
+            level: Level::LocalQuorum,
+            ..self
+        }
+    }
+}
 
 /// What this node itself has of what is read.
 #[derive(Debug)]
@@ -110,7 +135,7 @@ impl ReadQuorum {
         self.nodes.remove(&node);
     }
 
-    /// Whether all are asked that can be.
+    /// Whether somebody has kept silent for too long.
     pub(super) fn is_overdue(&self, now: Time) -> bool {
         now >= self.hedge_at
     }

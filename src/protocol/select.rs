@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::model::{
-    Answer, Change, Level, NodeId, Part, PartitionId, Place, Position, Query, Row, RowKey,
-    Selection, Summary, Time,
+    Answer, Change, NodeId, Part, PartitionId, Place, Position, Query, Row, RowKey, Selection,
+    Summary,
 };
 
 use crate::model::planted::{Guard, is_left_out};
 
 use super::core::{Core, Counter, Origin, Purpose, reply, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
-use super::read_quorum::{Own, ReadQuorum};
+use super::read_quorum::{Own, ReadQuorum, Terms};
 use super::sides::{Side, is_hidden};
 use super::step::Output;
 use super::timers::Timer;
@@ -39,10 +39,7 @@ pub(super) enum Asker {
 pub(super) struct SelectRequest {
     pub(super) asker: Asker,
     pub(super) selection: Selection,
-    pub(super) level: Level,
-    pub(super) deadline: Time,
-    /// Whether it is one of a session, whose later reads must not see less.
-    pub(super) is_session: bool,
+    pub(super) terms: Terms,
 }
 
 /// What a write has been shown.
@@ -133,13 +130,13 @@ impl Selects {
             self.fail(core, request, Unavailable::Replicas, outputs);
             return;
         };
-        let Some(quorum) = ReadQuorum::first(core, replica, request.level) else {
+        let Some(quorum) = ReadQuorum::first(core, replica, request.terms.level) else {
             self.fail(core, request, Unavailable::Replicas, outputs);
             return;
         };
         let id = core.id();
         let asking = widened(&request.selection);
-        core.timers.set(request.deadline, Timer::Select(id));
+        core.timers.set(request.terms.deadline, Timer::Select(id));
         let own = Query::Select {
             selection: asking.clone(),
             beyond: None,
@@ -352,9 +349,9 @@ impl Selects {
     /// A session has met something at one replica that a quorum may not have: the read is made one of a quorum.
     fn ask_more(&mut self, core: &mut Core, id: u64, outputs: &mut Vec<Output>) {
         if let Some(select) = self.end(core, id) {
-            let level = Level::LocalQuorum;
+            let terms = select.request.terms.at_quorum();
             let request = SelectRequest {
-                level,
+                terms,
                 ..select.request
             };
             self.ask_anew(core, request, outputs);
@@ -390,7 +387,7 @@ impl Selects {
     fn end(&mut self, core: &mut Core, id: u64) -> Option<Select> {
         let select = self.selects.remove(&id)?;
         core.timers
-            .clear(select.request.deadline, Timer::Select(id));
+            .clear(select.request.terms.deadline, Timer::Select(id));
         select.quorum.clear_hedge(core, Timer::SelectHedge(id));
         Some(select)
     }
@@ -502,7 +499,7 @@ impl Selects {
             .map(|(node, _)| *node)
             .collect();
         let is_settled = |(key, row): (&RowKey, &Row)| core.is_settled(key, row);
-        if select.request.must_be_settled() && !merged.rows.iter().all(is_settled) {
+        if select.request.terms.must_be_settled() && !merged.rows.iter().all(is_settled) {
             self.ask_more(core, id, outputs);
             return;
         }
@@ -595,11 +592,6 @@ impl Selects {
 }
 
 impl SelectRequest {
-    /// Whether it may show only what a quorum has, though it asks one replica.
-    fn must_be_settled(&self) -> bool {
-        self.is_session && self.level == Level::One
-    }
-
     /// Whether enough replicas have the merged rows. The door does a write by this node's own rows: so they count
     /// with any quorum.
     fn is_enough(&self, me: NodeId, quorum: &ReadQuorum, has: &BTreeSet<NodeId>) -> bool {

@@ -24,6 +24,7 @@ use super::message::{Ack, Outcome, Unavailable, Unknown, Written};
 use super::observe;
 use super::own;
 use super::quorum::{Kind, Quorum};
+use super::read_quorum::Terms;
 use super::select::{Asker, Observed, SelectRequest};
 use super::sender::Sender;
 use super::step::Output;
@@ -149,12 +150,15 @@ impl Writes {
         request: &WriteRequest,
         selections: Vec<Selection>,
     ) {
-        let wish = |selection| SelectRequest {
-            asker: Asker::Write(id),
-            selection,
+        let terms = Terms {
             level: observe::level(request.level),
             deadline: request.deadline,
             is_session: false,
+        };
+        let wish = |selection| SelectRequest {
+            asker: Asker::Write(id),
+            selection,
+            terms,
         };
         let wishes = selections.into_iter().map(wish);
         self.wishes
@@ -565,6 +569,7 @@ impl Writes {
         write.is_crossed = true;
         let change = crate::model::Write {
             above: newer,
+            // None comes here with one, but for a planted bug.
             condition: None,
             ..write.request.write.clone()
         };
