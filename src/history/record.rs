@@ -221,13 +221,34 @@ impl Record {
         }
     }
 
-    /// Whether it spoke with a quorum of its region: a read that a gate may have sent elsewhere did not.
+    /// Whether it takes away what is there, and so waits, in a session, for what that has seen.
+    fn takes_away(&self) -> bool {
+        match &self.action {
+            Action::DeleteSiblings { seen } => seen.is_none(),
+            Action::Reset(_) | Action::Clear(_) => true,
+            Action::Members { remove, .. } | Action::Fields { remove, .. } => !remove.is_empty(),
+            Action::Get
+            | Action::Count(_)
+            | Action::List(_)
+            | Action::Put(_)
+            | Action::Delete
+            | Action::PutSibling { .. }
+            | Action::Add { .. } => false,
+        }
+    }
+
+    /// Whether it spoke with a quorum of its region: what a gate may have sent elsewhere did not.
     pub fn is_regional(&self) -> bool {
         let is_gated = self.wishes.session.is_some() || self.wishes.fresh_as_of.is_some();
+        // A condition is looked at in its own region only.
+        let may_be_sent_on =
+            is_gated && self.wishes.condition.is_none() && (!self.is_write() || self.takes_away());
         match self.level {
-            Level::One => self.is_write(),
+            Level::One => self.is_write() && !may_be_sent_on,
             Level::UnsafeOne => false,
-            Level::LocalQuorum | Level::EachQuorum | Level::All => self.is_write() || !is_gated,
+            Level::LocalQuorum => !may_be_sent_on,
+            // Of all regions a quorum has it, wherever it was done.
+            Level::EachQuorum | Level::All => self.is_write() || !may_be_sent_on,
         }
     }
 
@@ -495,5 +516,42 @@ mod tests {
         };
         let row = Row::Register(Version::new(stamp, Some(value_of(77, 20))));
         assert_eq!(seen(&row).token, Some(77));
+    }
+
+    /// A removal of a session waits for what that has seen, and may then be done in another region.
+    #[test]
+    fn what_a_gate_may_have_sent_elsewhere_is_not_regional() {
+        let remove = Action::DeleteSiblings { seen: None };
+        let named = Action::DeleteSiblings { seen: Some(1) };
+        let session = Some(Session::default());
+        for (action, session, condition, level, expected) in [
+            (&remove, &session, None, Level::LocalQuorum, false),
+            (&remove, &session, None, Level::One, false),
+            (&remove, &session, None, Level::EachQuorum, true),
+            (&remove, &session, Some(1), Level::LocalQuorum, true),
+            (&remove, &None, None, Level::LocalQuorum, true),
+            (&named, &session, None, Level::LocalQuorum, true),
+            (&Action::Get, &session, None, Level::LocalQuorum, false),
+            (&Action::Get, &None, None, Level::LocalQuorum, true),
+        ] {
+            let record = Record {
+                id: 1,
+                client: 1,
+                region: RegionId(1),
+                node: NodeId(1),
+                level,
+                key: RowKey::plain(crate::model::KeyspaceId(1), b"k".to_vec().into()),
+                action: action.clone(),
+                wishes: Wishes {
+                    session: session.clone(),
+                    condition,
+                    ..Wishes::default()
+                },
+                invoked: 1,
+                ended: Some(2),
+                ending: Ending::Done,
+            };
+            assert_eq!(record.is_regional(), expected, "{record}");
+        }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Guard {
     Decided,
     /// What a repair has brought before its log stood, whatever is there when the log comes.
     Stood,
+    /// Where a write stood counts only if the replica served.
+    StoodServing,
     /// A read is answered when a quorum has spoken.
     ReadQuorum,
     /// A read is answered when what it shows is on a quorum.

@@ -148,6 +148,9 @@ pub struct Ack {
     pub stood: Vec<u64>,
     /// Entries whose registers there held what their writer had not seen, newer or older.
     pub crossed: Vec<u64>,
+    /// Whether the partition served at the sender of this message when it applied them. Else what had finished before may
+    /// have been missing there, and that nothing newer was there says nothing.
+    pub is_serving: bool,
 }
 
 /// A client's operation, passed on to a replica.

@@ -443,8 +443,10 @@ impl Receiver {
             }));
         }
         let acks = self.acks.entry((to, log)).or_default();
+        let is_serving = replica.is_serving;
         // Numbers in between came from another source, which was told what was newer.
-        if acks.last().is_none_or(|ack| from > ack.applied) {
+        let is_other = |ack: &Ack| from > ack.applied || ack.is_serving != is_serving;
+        if acks.last().is_none_or(is_other) {
             acks.push(Ack {
                 partition: log.0,
                 actor: log.1,
@@ -454,6 +456,7 @@ impl Receiver {
                 newer: Vec::new(),
                 stood: Vec::new(),
                 crossed: Vec::new(),
+                is_serving,
             });
         }
         if let Some(ack) = acks.last_mut() {

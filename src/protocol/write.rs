@@ -2,7 +2,7 @@
 //! when enough have them on disk.
 //!
 //! A replica that already holds something newer says so. A write *stands* at a replica if it was the newest there when it
-//! came. Where it stood at a majority of the region, nothing hid it that had finished before it began, and it is done,
+//! came, and the replica served: one that does not may lack what it once had. Where it stood at a majority of the region, nothing hid it that had finished before it began, and it is done,
 //! whatever came since. Where it cannot come to stand at a majority, no quorum can have shown it, and something that had
 //! finished may hide it (P2): it is stamped again above that. Until one of the two is certain it waits; stamped again after
 //! somebody has read it, it would undo what was written over it. A conditional write is not stamped again: it has seen a quorum, so
@@ -39,6 +39,17 @@ pub(super) struct WriteRequest {
     pub(super) deadline: Time,
 }
 
+/// What a replica that has a write on disk says of it; the later ones outweigh the earlier.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Said {
+    /// Something newer was there.
+    Hidden,
+    /// Nothing newer was there; but the replica did not serve, and may have lacked what had finished.
+    Nothing,
+    /// It was the newest of its row there.
+    Stood,
+}
+
 /// Where a write stands.
 #[derive(Debug)]
 enum Stage {
@@ -50,8 +61,8 @@ enum Stage {
     Waiting {
         numbers: RangeInclusive<u64>,
         summary: Summary,
-        /// Replicas of this region that have it on disk, and whether it stood there.
-        told: BTreeMap<NodeId, bool>,
+        /// Replicas of this region that have it on disk, and what that says.
+        told: BTreeMap<NodeId, Said>,
         /// The greatest timestamp that any of them held.
         newer: Timestamp,
         /// Replicas of this region that have served since it was stamped: a read may have shown it at one that has not
@@ -111,7 +122,15 @@ impl Writes {
             core.me,
             replica.regions(),
         );
-        if !quorum.is_met(|node| core.is_live(node)) {
+        // A replica of this region that does not serve cannot say that a write stands (decision 26).
+        let can_tell = |node: NodeId| {
+            if core.is_here(node) {
+                core.is_serving(replica, node)
+            } else {
+                core.is_live(node)
+            }
+        };
+        if !quorum.is_met(can_tell) {
             core.count(Counter::WritesUnavailable, 1);
             reply(
                 outputs,
@@ -319,7 +338,10 @@ impl Writes {
         };
         match (&write.stage, last) {
             (Stage::Waiting { numbers, .. }, Some(n)) if *numbers.end() == n => {
-                self.on_held(core, id, (core.me, core.actor.incarnation), Timestamp::ZERO);
+                let replica = core.replicas.get(&write.partition);
+                let is_serving = replica.is_some_and(|replica| replica.is_serving);
+                let me = (core.me, core.actor.incarnation);
+                self.on_held(core, id, me, (Timestamp::ZERO, is_serving));
                 self.settle(core, id, outputs);
             }
             (Stage::Stamping { .. }, None) => self.confirm(core, id, outputs),
@@ -375,7 +397,7 @@ impl Writes {
         for (n, id) in ids {
             let held = self.held(ack, id, n);
             self.cross(id, &ack.crossed);
-            self.on_held(core, id, (from, life), held);
+            self.on_held(core, id, (from, life), (held, ack.is_serving));
             self.settle(core, id, outputs);
         }
         if !core.is_here(from) {
@@ -455,14 +477,14 @@ impl Writes {
         }
     }
 
-    /// A replica has a write on disk, and held a register of this timestamp before. Other regions merge; only within a region
-    /// must a finished write never be hidden.
+    /// A replica has a write on disk, and held a register of this timestamp before, while it served or not. Other regions
+    /// merge; only within a region must a finished write never be hidden.
     fn on_held(
         &mut self,
         core: &Core,
         id: u64,
         (from, life): (NodeId, Incarnation),
-        held: Timestamp,
+        (held, is_serving): (Timestamp, bool),
     ) {
         let Some(write) = self.writes.get_mut(&id).filter(|_| core.is_here(from)) else {
             return;
@@ -476,13 +498,22 @@ impl Writes {
         } = &mut write.stage
         {
             // Equal timestamps are told apart by the dot, and the replica said that its own wins.
-            let stands = !summary.is_register || held < summary.timestamp;
+            let said = if !summary.is_register {
+                Said::Stood
+            } else if held >= summary.timestamp {
+                Said::Hidden
+            } else if is_serving || is_left_out(Guard::StoodServing) {
+                Said::Stood
+            } else {
+                Said::Nothing
+            };
             let has_died = lives.get(&from).is_some_and(|before| *before != life);
-            if !stands && has_died && !is_left_out(Guard::Stood) {
+            if said == Said::Hidden && has_died && !is_left_out(Guard::Stood) {
                 return;
             }
             // A piece that is merged again may meet what has come since.
-            *told.entry(from).or_default() |= stands;
+            let known = told.entry(from).or_insert(said);
+            *known = (*known).max(said);
             *newer = (*newer).max(held);
         }
     }
@@ -617,19 +648,21 @@ enum Standing {
     Open,
 }
 
-/// What the replicas of a region say of a write: where it stood, and where it may yet come to. One that has not served
-/// since it was stamped has shown it to nobody.
+/// What the replicas of a region say of a write: where it stood, and where it may yet come to, or have come to since they
+/// told. One that has not served since it was stamped has shown it to nobody.
 fn standing(
-    told: &BTreeMap<NodeId, bool>,
+    told: &BTreeMap<NodeId, Said>,
     serving: &BTreeSet<NodeId>,
     replicas: usize,
 ) -> Standing {
     let majority = replicas / 2 + 1;
-    let stands = told.values().filter(|stands| **stands).count();
-    let open = serving.iter().filter(|node| !told.contains_key(node));
-    if stands >= majority || stands == told.len() {
+    let said = |said: Said| told.values().filter(move |one| **one == said).count();
+    let may_stand = |node: &&NodeId| told.get(node).is_none_or(|said| *said == Said::Nothing);
+    if said(Said::Stood) >= majority || said(Said::Stood) == told.len() {
         Standing::Stands
-    } else if stands + open.count() < majority {
+    } else if said(Said::Hidden) > 0
+        && said(Said::Stood) + serving.iter().filter(may_stand).count() < majority
+    {
         Standing::Hidden
     } else {
         Standing::Open
@@ -671,48 +704,71 @@ mod tests {
 
     #[test]
     fn a_write_is_hidden_only_where_it_cannot_stand_at_a_majority() {
+        use Said::{Hidden, Nothing, Stood};
         for (told, serving, replicas, expected) in [
             (
-                &[(1, true), (2, true)][..],
+                &[(1, Stood), (2, Stood)][..],
                 &[1, 2, 3][..],
                 3,
                 Standing::Stands,
             ),
             (
-                &[(1, true), (2, true), (3, false)],
+                &[(1, Stood), (2, Stood), (3, Hidden)],
                 &[1, 2, 3],
                 3,
                 Standing::Stands,
             ),
-            (&[(1, true), (3, false)], &[1, 2, 3], 3, Standing::Open),
-            (&[(1, true), (3, false)], &[1, 3], 3, Standing::Hidden),
+            (&[(1, Stood), (3, Hidden)], &[1, 2, 3], 3, Standing::Open),
+            (&[(1, Stood), (3, Hidden)], &[1, 3], 3, Standing::Hidden),
             (
-                &[(1, true), (2, false), (3, false)],
+                &[(1, Stood), (2, Hidden), (3, Hidden)],
                 &[1, 2, 3],
                 3,
                 Standing::Hidden,
             ),
-            (&[(1, true)], &[1], 1, Standing::Stands),
-            (&[(1, true), (2, false)], &[1, 2], 2, Standing::Hidden),
+            (&[(1, Stood)], &[1], 1, Standing::Stands),
+            (&[(1, Stood), (2, Hidden)], &[1, 2], 2, Standing::Hidden),
             (
-                &[(1, true), (2, true), (3, false)],
+                &[(1, Stood), (2, Stood), (3, Hidden)],
                 &[1, 2, 3, 4, 5],
                 5,
                 Standing::Open,
             ),
             (
-                &[(1, true), (2, false), (3, false)],
+                &[(1, Stood), (2, Hidden), (3, Hidden)],
                 &[1, 2, 3, 4],
                 5,
                 Standing::Hidden,
             ),
             // Unsafe: nobody else was waited for.
-            (&[(1, true)], &[1, 2, 3], 3, Standing::Stands),
+            (&[(1, Stood)], &[1, 2, 3], 3, Standing::Stands),
+            // Who did not serve when it came says nothing.
+            (&[(1, Stood), (2, Nothing)], &[1, 3], 3, Standing::Open),
+            (&[(1, Stood), (2, Nothing)], &[1], 3, Standing::Open),
+            (
+                &[(1, Stood), (2, Nothing), (3, Stood)],
+                &[1, 3],
+                3,
+                Standing::Stands,
+            ),
+            (
+                &[(1, Stood), (2, Nothing), (3, Hidden)],
+                &[1, 3],
+                3,
+                Standing::Hidden,
+            ),
+            // It has served since, and may have shown it.
+            (
+                &[(1, Stood), (2, Nothing), (3, Hidden)],
+                &[1, 2, 3],
+                3,
+                Standing::Open,
+            ),
         ] {
-            let by_node = told.iter().map(|(node, stands)| (NodeId(*node), *stands));
+            let by_node = told.iter().map(|(node, said)| (NodeId(*node), *said));
             let serving = serving.iter().copied().map(NodeId).collect();
-            let said = standing(&by_node.collect(), &serving, replicas);
-            assert_eq!(said, expected, "{told:?} of {replicas}");
+            let found = standing(&by_node.collect(), &serving, replicas);
+            assert_eq!(found, expected, "{told:?} of {replicas}");
         }
     }
 }

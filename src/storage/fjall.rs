@@ -15,7 +15,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as 
 use super::damage::{COMMIT, STORE};
 use super::engine::is_void;
 use super::tail::{Tail, TailFile};
-use super::{Batch, Engine, Error, Snapshot, Space};
+use super::{Batch, Engine, Error, Snapshot, Space, journal};
 
 /// Block cache in bytes. Several nodes may run in one process.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -92,6 +92,7 @@ impl Fjall {
         if !is_there {
             create(data, &path, sizes, &mut tail)?;
         }
+        journal::check(&path)?;
         let (database, keyspaces) = open(&path, sizes)?;
         Ok(Self {
             database,

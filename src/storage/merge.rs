@@ -113,6 +113,12 @@ impl<E: Engine> Door<E> {
                 | Row::Conflict(_) => None,
             };
             let has_changed = old.is_none_or(|old| old.row != new.row);
+            let known = self.partitions.get_mut(&partition);
+            if let (Some(Row::Register(mine)), Some(known)) = (mine.filter(|_| has_changed), known)
+                && !known.is_serving
+            {
+                known.stood.remove(mine.dot);
+            }
             self.store(partition, key, old, Some(new))?;
             if let Some(row) = speaks.filter(|_| has_changed) {
                 self.follow(partition, key, old.as_ref().map(|old| &old.row), &row)?;

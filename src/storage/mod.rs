@@ -24,6 +24,7 @@ mod fjall;
 mod form;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod journal;
 mod keys;
 mod load;
 mod memory;

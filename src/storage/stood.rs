@@ -10,6 +10,8 @@ const STOOD_MAX: usize = 1024;
 /// Versions that a read's repair brought, while they were the newest here. When their log comes they may have been
 /// replaced; but they stood, and what replaced them does not hide them from their writer. In memory only: after a crash their writer
 /// may be told that it cannot know.
+///
+/// What is replaced while the partition does not serve did not stand: what had finished before may be missing here.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Stood(BTreeSet<Dot>);
 
@@ -20,6 +22,11 @@ impl Stood {
         if self.0.len() > STOOD_MAX {
             self.0.pop_first();
         }
+    }
+
+    /// A version that was replaced before the partition served.
+    pub(super) fn remove(&mut self, dot: Dot) {
+        self.0.remove(&dot);
     }
 
     /// Those of an actor up to a number.

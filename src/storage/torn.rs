@@ -1,12 +1,13 @@
-//! The last batch of the engine's journal, if it was torn. It knows of the journal only its name, that it is filled up
+//! The last batch of the engine's journal, if it was torn. It knows of the journal only that it is filled up
 //! with zeros, and that a batch without an end is left out by the engine.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::damage::STORE;
+use super::journal::journals;
 
 /// Bytes that are blanked: as many as end each batch.
 const END: u64 = 4;
@@ -15,7 +16,7 @@ const END: u64 = 4;
 pub(super) fn blank_end(data: &Path) -> Result<PathBuf, Error> {
     let store = data.join(STORE);
     let blank = || -> io::Result<PathBuf> {
-        let path = journal(&store)?;
+        let path = journals(&store)?.pop().ok_or(ErrorKind::NotFound)?;
         let mut file = File::options().read(true).write(true).open(&path)?;
         let used = used(&mut file)?;
         let from = used.saturating_sub(END);
@@ -29,23 +30,6 @@ pub(super) fn blank_end(data: &Path) -> Result<PathBuf, Error> {
         path: store.clone(),
         cause,
     })
-}
-
-/// The journal with the greatest number.
-pub(super) fn journal(store: &Path) -> io::Result<PathBuf> {
-    let mut last: Option<(u64, PathBuf)> = None;
-    for entry in fs::read_dir(store)? {
-        let path = entry?.path();
-        let number = path.extension().filter(|end| *end == "jnl");
-        let number = number.and_then(|_| path.file_stem()?.to_str()?.parse().ok());
-        if let Some(number) = number
-            && last.as_ref().is_none_or(|(before, _)| *before < number)
-        {
-            last = Some((number, path));
-        }
-    }
-    last.map(|(_, path)| path)
-        .ok_or_else(|| ErrorKind::NotFound.into())
 }
 
 /// Where the zeros begin.

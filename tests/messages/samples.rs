@@ -96,6 +96,7 @@ fn stream() -> Vec<Sample> {
         newer: vec![(299, TIMESTAMP)],
         stood: vec![298],
         crossed: vec![299, 300],
+        is_serving: true,
     };
     let trimmed = Message::Trimmed {
         partition: PARTITION,

@@ -123,6 +123,7 @@ fn a_number_that_a_piece_passed_over_is_judged_by_the_one_that_stands_for_it() {
         newer: vec![(2, newer)],
         stood: Vec::new(),
         crossed: Vec::new(),
+        is_serving: true,
     };
     for neighbour in &bench.line("a")[1..] {
         assert!(bench.change().is_none());
@@ -167,6 +168,7 @@ fn a_conditional_write_that_is_hidden_is_merged_and_not_stamped_again() {
             newer: vec![(1, newer)],
             stood: Vec::new(),
             crossed: Vec::new(),
+            is_serving: true,
         };
         bench.hear(neighbour, Message::Acks(vec![ack]));
     }
@@ -263,6 +265,7 @@ fn what_stood_at_a_majority_is_done_whatever_came_since() {
             newer,
             stood: Vec::new(),
             crossed: Vec::new(),
+            is_serving: true,
         };
         bench.hear(from, Message::Acks(vec![ack]));
     }
@@ -304,6 +307,7 @@ fn stamped_without(
             newer,
             stood: Vec::new(),
             crossed: Vec::new(),
+            is_serving: true,
         }])
     };
     (id, acks)
@@ -335,6 +339,25 @@ fn who_has_died_since_cannot_say_that_a_write_did_not_stand() {
     told[0].newer.clear();
     bench.hear(line[1], Message::Acks(told));
     assert!(matches!(bench.reply(id), Some(Outcome::Written(_))));
+}
+
+/// Its disk is an old copy, and lacks what it had acknowledged: that nothing newer was there says nothing (seed
+/// 23000834).
+#[test]
+fn where_it_did_not_serve_a_write_has_not_stood() {
+    let mut bench = Bench::new(0);
+    let line = bench.line("a");
+    let (id, acks) = stamped_without(&mut bench, line[2]);
+    let Message::Acks(mut told) = acks(line[2], false) else {
+        panic!("no acknowledgements")
+    };
+    told[0].is_serving = false;
+    bench.hear(line[2], Message::Acks(told));
+    assert_eq!(bench.reply(id), None);
+    assert!(bench.change().is_none(), "nothing newer is known");
+    bench.hear(line[1], acks(line[1], true));
+    assert!(bench.change().is_some(), "stamped again");
+    assert_eq!(bench.reply(id), None);
 }
 
 /// A replica that reads serves: what it reads here it may show.
@@ -382,6 +405,7 @@ fn what_once_stood_at_a_replica_is_not_hidden_there_later() {
             newer,
             stood: Vec::new(),
             crossed: Vec::new(),
+            is_serving: true,
         };
         bench.hear(from, Message::Acks(vec![ack]));
     }

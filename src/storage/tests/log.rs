@@ -263,6 +263,7 @@ fn a_piece_may_meet_large_rows() {
 #[test]
 fn what_a_repair_has_brought_stood_whatever_came_since() {
     let (mut a, mut b) = (fresh(1), fresh(2));
+    apply(&mut b, Change::Serve { partition: first() });
     let name = names(first()).next().unwrap();
     let first_put = written(apply(&mut a, put(&name, "a")));
     let (key, row) = (first_put.key.clone(), first_put.row.clone());
@@ -276,10 +277,43 @@ fn what_a_repair_has_brought_stood_whatever_came_since() {
     assert_eq!(stood, [1]);
 }
 
+/// Before it serves, what had finished may be missing here: it stands only if it is still the newest then.
+#[test]
+fn what_a_repair_has_brought_before_it_served_stands_only_if_it_still_does_then() {
+    for is_early in [true, false] {
+        let (mut a, mut b, mut c) = (fresh(1), fresh(2), fresh(3));
+        let name = names(first()).next().unwrap();
+        let repair = |change: Effect| {
+            let item = written(change);
+            let (key, row) = (item.key, item.row);
+            Change::Repair { key, row }
+        };
+        let older = repair(apply(&mut a, put(&name, "a")));
+        apply(&mut c, older.clone());
+        let newer = repair(apply(&mut c, put(&name, "c")));
+        apply(&mut b, older);
+        let serve = Change::Serve { partition: first() };
+        let changes = if is_early {
+            [newer, serve]
+        } else {
+            [serve, newer]
+        };
+        for change in changes {
+            apply(&mut b, change);
+        }
+        let late = piece(&a, &b, first(), a.actor).unwrap();
+        let Effect::Appended { stood, .. } = apply(&mut b, late) else {
+            panic!("not appended");
+        };
+        assert_eq!(stood.is_empty(), is_early);
+    }
+}
+
 /// So, too, if its log had brought it, in a pass with holes, and brings it again (adversary).
 #[test]
 fn what_a_pass_with_holes_has_brought_stood() {
     let (mut a, mut b) = (fresh(1), fresh(2));
+    apply(&mut b, Change::Serve { partition: first() });
     let name = names(first()).next().unwrap();
     apply(&mut a, put(&name, "a"));
     let whole = piece(&a, &b, first(), a.actor).unwrap();
@@ -303,6 +337,7 @@ fn what_a_pass_with_holes_has_brought_stood() {
 #[test]
 fn what_stood_is_told_though_the_piece_passes_over_it() {
     let (mut a, mut b) = (fresh(1), fresh(2));
+    apply(&mut b, Change::Serve { partition: first() });
     let name = names(first()).next().unwrap();
     let first_put = written(apply(&mut a, put(&name, "a")));
     let (key, row) = (first_put.key.clone(), first_put.row.clone());

@@ -14,7 +14,7 @@ use super::{
 use crate::model::{Answer, PartitionId, Query, Row, RowKey, Wanted};
 use crate::storage::fjall::Sizes;
 use crate::storage::recover::{self, Refill};
-use crate::storage::{Door, Fjall};
+use crate::storage::{Door, Fjall, journal};
 
 /// A folder in which there is a file of every kind, and what it holds.
 fn filled(data: &Path) -> BTreeMap<RowKey, Option<Bytes>> {
@@ -267,6 +267,43 @@ fn a_flipped_byte_is_never_believed() {
     }
     println!("the process died {} times", opener.deaths);
     assert!(bad.is_empty(), "{bad:?}");
+}
+
+/// The engine does not checksum the number of a batch, by which the newer of two values is told (seed
+/// 9734228889946883282).
+#[test]
+fn a_flipped_number_of_a_batch_is_never_believed() {
+    let whole = folder();
+    filled(whole.path());
+    let image = Image::of(whole.path());
+    let name = image.journal();
+    let numbers = journal::numbers_at(&whole.path().join(&name));
+    let count = numbers.len();
+    assert!(count > 10, "{count}");
+    let mut opener = Opener::start();
+    let mut outcomes: BTreeMap<Outcome, usize> = BTreeMap::new();
+    for at in [0, 1, count / 2, count - 2, count - 1] {
+        let at = usize::try_from(numbers[at]).unwrap();
+        for bit in 0..64_u8 {
+            let outcome = flip(
+                &mut opener,
+                &image,
+                &name,
+                at + usize::from(bit / 8),
+                bit % 8,
+            );
+            assert!(
+                outcome < Outcome::ScrubOnly,
+                "byte {at}, bit {bit}: {outcome:?}"
+            );
+            *outcomes.entry(outcome).or_default() += 1;
+        }
+    }
+    println!("{outcomes:?}");
+    assert!(
+        outcomes.get(&Outcome::SetAside) > Some(&100),
+        "{outcomes:?}"
+    );
 }
 
 /// A wrong length may make the engine ask for more memory than there is, which ends the process and leaves no mark.
