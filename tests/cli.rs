@@ -144,6 +144,27 @@ async fn keys_are_written_read_listed_and_deleted() {
     assert!(words(&nobody).contains("127.0.0.1:9"), "{}", words(&nobody));
 }
 
+/// The node says so while the value is still coming: its answer must not be lost with the connection.
+#[tokio::test]
+async fn a_value_that_is_far_too_long_is_refused_in_words() {
+    let site = dev("long").await;
+    let value = site.path("value");
+    fs::write(&value, vec![b'v'; 24 << 20]).unwrap();
+    for _ in 0..10 {
+        let output = sterna()
+            .args(["put", "k", "-"])
+            .env(
+                "STERNA_ENDPOINT",
+                format!("http://{}", site.endpoint("us-1")),
+            )
+            .stdin(fs::File::open(&value).unwrap())
+            .output()
+            .unwrap();
+        let said = words(&output);
+        assert!(said.contains("longer than 1048576 bytes"), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn siblings_counters_sets_maps_and_sessions_are_used_from_the_command_line() {
     let site = dev("types").await;

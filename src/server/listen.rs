@@ -32,7 +32,7 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 /// How long, and for how many bytes, a connection is read after its last answer: closing it with bytes
 /// unread would reset it, and the client might lose the answer that says what was wrong.
 const LINGER_MAX: Duration = Duration::from_secs(1);
-const LINGER_BYTES_MAX: usize = 4 << 20;
+const LINGER_BYTES_MAX: usize = 256 << 20;
 /// Connections that are told at one time that there are too many; beyond, they are closed without a word.
 const REFUSALS_MAX: usize = 64;
 /// After an error of `accept`, such as too many open files.
