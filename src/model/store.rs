@@ -545,6 +545,8 @@ pub struct LogPage {
     /// the end of the log in its snapshot and this replica is complete there. (Whatever the receiver had
     /// passed over stands in the log again under a greater number, which this piece holds.)
     pub complete: bool,
+    /// Up to where this replica was complete in that snapshot: of what lies between here and `to` some may be missing.
+    pub complete_upto: u64,
     /// Nothing up to this number is left in the log; beyond `after` means: reconcile.
     pub trimmed: u64,
     /// The entries.

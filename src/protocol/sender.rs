@@ -410,10 +410,18 @@ impl Sender {
         if page.to <= stream.sent {
             return;
         }
-        let staged = core
-            .replicas
-            .get(&id.partition)
-            .map_or(0, |replica| replica.staged(id.actor));
+        let replica = core.replicas.get(&id.partition);
+        let staged = replica.map_or(0, |replica| replica.staged(id.actor));
+        let complete = replica.map_or(0, |replica| replica.staged_complete(id.actor));
+        // It was read before that was there which has filled its holes since: it is read again, once that is on disk
+        // (seed 25000739).
+        if page.complete_upto < page.to.min(complete) {
+            let durable = replica.map_or(0, |replica| replica.position.reach(id.actor).complete);
+            if durable < complete {
+                self.dirty.remove(&id);
+            }
+            return;
+        }
         if !page.complete {
             stream.gaps_until = stream.gaps_until.max(staged);
         }

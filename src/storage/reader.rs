@@ -284,6 +284,7 @@ impl<S: Snapshot> Reader<S> {
         Ok(Answer::Log(LogPage {
             to,
             complete: to == head && reach.complete == head && trimmed <= query.after,
+            complete_upto: reach.complete,
             trimmed,
             items,
         }))

@@ -64,6 +64,7 @@ fn a_page_of_log_is_sent_only_to_where_it_was_asked_for() {
         Answer::Log(LogPage {
             to: 15,
             complete: true,
+            complete_upto: 15,
             trimmed: 0,
             items,
         })
@@ -113,6 +114,7 @@ fn what_another_pass_over_a_log_brought_is_relayed_before_it_is_vouched_for() {
         Answer::Log(LogPage {
             to: 2,
             complete,
+            complete_upto: if complete { 2 } else { 0 },
             trimmed: 0,
             items,
         })
@@ -385,6 +387,7 @@ fn what_was_relayed_with_a_hole_is_vouched_for_only_with_what_fills_it() {
     let answer = Answer::Log(LogPage {
         to: 2,
         complete: false,
+        complete_upto: 0,
         trimmed: 0,
         items: piece(0, 2, None).items,
     });
@@ -404,6 +407,85 @@ fn what_was_relayed_with_a_hole_is_vouched_for_only_with_what_fills_it() {
     bench.sync(ticket);
     bench.pass(10 * super::bench::MILLISECOND);
     assert_eq!(whole(&appends(&mut bench)), [(5, Some(0))]);
+}
+
+/// A page was read before another pass over the log filled its holes, and came after (simulator, seed 25000739).
+#[test]
+fn a_page_that_was_read_before_its_holes_were_filled_is_read_again() {
+    let mut bench = Bench::new(0);
+    let (source, near) = (bench.line("b")[0], bench.line("a")[1]);
+    let partition = bench.partition("lww");
+    let log = actor(source);
+    let item = |n| LogItem {
+        n,
+        key: key("lww"),
+        row: register(source, n, b"v"),
+    };
+    let piece = |complete_from, items| Append {
+        partition,
+        actor: log,
+        from: 0,
+        to: 2,
+        complete_from,
+        mark_micros: None,
+        items,
+    };
+    let effect = |complete| Effect::Appended {
+        partition,
+        actor: log,
+        reach: Reach {
+            applied: 2,
+            complete,
+        },
+        newer: Vec::new(),
+        stood: Vec::new(),
+        crossed: Vec::new(),
+        written: Vec::new(),
+        lost: std::collections::BTreeMap::new(),
+    };
+    let want = Want {
+        partition,
+        actor: log,
+        applied: 0,
+        complete: 0,
+        rewind: false,
+    };
+    let page = |complete_upto, items| {
+        Answer::Log(LogPage {
+            to: 2,
+            complete: complete_upto == 2,
+            complete_upto,
+            trimmed: 0,
+            items,
+        })
+    };
+    bench.hear(source, Message::Append(piece(None, vec![item(1)])));
+    let (ticket, _) = bench.change().unwrap();
+    bench.stage(ticket, effect(0));
+    bench.sync(ticket);
+    bench.hear(near, Message::Wants(vec![want]));
+    bench.tick();
+    let (early, _) = bench.query().expect("a page is read");
+    let whole = piece(Some(0), vec![item(1), item(2)]);
+    bench.hear(source, Message::Append(whole.clone()));
+    let (ticket, _) = bench.change().unwrap();
+    bench.stage(ticket, effect(2));
+    bench.step(Input::Answered {
+        ticket: early,
+        answer: page(0, vec![item(1)]),
+    });
+    bench.tick();
+    assert!(bench.query().is_none(), "it would not be there yet");
+    assert_eq!(appends(&mut bench), []);
+    bench.sync(ticket);
+    bench.tick();
+    let (late, _) = bench.query().expect("another page is read");
+    bench.step(Input::Answered {
+        ticket: late,
+        answer: page(2, whole.items.clone()),
+    });
+    bench.tick();
+    assert_eq!(appends(&mut bench), [whole]);
 }
 
 /// A link that was jammed lets everything go at once (simulator, seed 2101265).
