@@ -8,6 +8,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
+use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -79,10 +80,14 @@ impl VerifyArgs {
         let status = client.status().await?;
         let until = Instant::now() + self.wait;
         let mut look = look(&client, &status.nodes).await;
+        // On a terminal only.
+        let waiting = ProgressBar::new_spinner();
         while !look.is_equal(&status) && Instant::now() + LOOK_EVERY < until {
+            waiting.set_message(look.waits_for(&status, until - Instant::now()));
             tokio::time::sleep(LOOK_EVERY).await;
             look = self::look(&client, &status.nodes).await;
         }
+        waiting.finish_and_clear();
         let differences = differences(&client, &status, &look).await;
         let missing = look.missing(&status);
         let verdict = if look.is_equal(&status) {
@@ -158,15 +163,32 @@ impl Look {
     }
 
     fn is_equal(&self, status: &Status) -> bool {
-        let agree = |roots: &BTreeMap<String, String>| {
-            let mut values = roots.values();
-            let first = values.next();
-            values.all(|root| Some(root) == first)
-        };
         self.unreachable.is_empty()
             && !self.roots.is_empty()
-            && self.roots.values().all(agree)
+            && self.differing() == 0
             && self.missing(status).is_empty()
+    }
+
+    /// Partitions whose replicas do not agree.
+    fn differing(&self) -> usize {
+        let differ = |roots: &&BTreeMap<String, String>| {
+            let mut values = roots.values();
+            let first = values.next();
+            values.any(|root| Some(root) != first)
+        };
+        self.roots.values().filter(differ).count()
+    }
+
+    /// What keeps the replicas from being equal, and how long that is waited for.
+    fn waits_for(&self, status: &Status, left: Duration) -> String {
+        let counts = [
+            (self.unreachable.len(), "nodes that do not answer"),
+            (self.differing(), "partitions that differ"),
+            (self.missing(status).len(), "partitions that lack replicas"),
+        ];
+        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+        let words: Vec<String> = counts.map(|(n, words)| format!("{words}: {n}")).collect();
+        format!("{}; waiting {} s more", words.join(", "), left.as_secs())
     }
 
     /// Partitions that fewer nodes hold than should: (held, wanted).
@@ -394,6 +416,24 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text.lines().count(), 22, "{text}");
         assert!(text.ends_with("  and 5 more: --all names them\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_for_what() {
+        let fake = Fake::start(&[("eu", 2), ("us", 2)]).await;
+        let odd = BTreeSet::from([15]);
+        fake.world().odd_leaves.insert("us-2".to_owned(), odd);
+        let connect = Connect {
+            endpoint: fake.address("eu-1"),
+            timeout: None,
+        };
+        let client = connect.client().unwrap();
+        let status = client.status().await.unwrap();
+        let look = look(&client, &status.nodes).await;
+        assert_eq!(
+            look.waits_for(&status, Duration::from_secs(7)),
+            "partitions that differ: 1; waiting 7 s more"
+        );
     }
 
     #[tokio::test]

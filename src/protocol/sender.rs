@@ -120,10 +120,10 @@ impl Sender {
     }
 
     /// A log is passed over anew here, or its rows came without it: what its streams sent while it was not complete
-    /// may lack rows that have moved on in the one pass and not in the other.
+    /// may lack rows that have moved on in the one pass and not in the other. So may a page that is being read.
     pub(super) fn tear(&mut self, partition: PartitionId, actor: Actor) {
         for (id, stream) in self.streams.range_mut(of_log(partition, actor)) {
-            if stream.whole < stream.sent {
+            if stream.whole < stream.sent || stream.reading.is_some() {
                 stream.is_torn = true;
                 stream.reading = None;
                 self.dirty.insert(*id);
