@@ -67,6 +67,8 @@ pub(super) struct Done {
     pub(super) result: Answer,
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) crossed: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) here: bool,
 }
 
 /// A refusal.

@@ -109,7 +109,9 @@ impl Reading {
             }
             Line::Ok(done) => {
                 let ending = ending(done.result)?;
-                self.end(done.op, done.time, ending)?.wishes.is_crossed = done.crossed;
+                let wishes = &mut self.end(done.op, done.time, ending)?.wishes;
+                wishes.is_crossed = done.crossed;
+                wishes.is_done_here = done.here;
                 Ok(())
             }
             Line::Fail(failed) => {
@@ -179,6 +181,7 @@ fn record(invoke: Invoke) -> Result<Record, String> {
             fresh_as_of: invoke.fresh_as_of,
             condition: invoke.condition.map(|text| hex(&text)).transpose()?,
             is_crossed: false,
+            is_done_here: false,
         },
         invoked: invoke.time,
         ended: None,
@@ -275,6 +278,7 @@ fn ended(record: &Record) -> Option<(u64, Line)> {
             time,
             result,
             crossed: record.wishes.is_crossed,
+            here: record.wishes.is_done_here,
         }),
         None if record.ending == Ending::Pending => return None,
         None if record.ending == Ending::Unknown => Line::Unknown(Unknown { op, process, time }),

@@ -154,6 +154,8 @@ pub struct Wishes {
     pub condition: Option<u64>,
     /// Another coordinator was writing at the same time.
     pub is_crossed: bool,
+    /// The answer came from its own region, and said so.
+    pub is_done_here: bool,
 }
 
 /// One operation.
@@ -241,8 +243,8 @@ impl Record {
     pub fn is_regional(&self) -> bool {
         let is_gated = self.wishes.session.is_some() || self.wishes.fresh_as_of.is_some();
         // A condition is looked at in its own region only.
-        let may_be_sent_on =
-            is_gated && self.wishes.condition.is_none() && (!self.is_write() || self.takes_away());
+        let is_here = self.wishes.condition.is_some() || self.wishes.is_done_here;
+        let may_be_sent_on = is_gated && !is_here && (!self.is_write() || self.takes_away());
         match self.level {
             Level::One => self.is_write() && !may_be_sent_on,
             Level::UnsafeOne => false,
@@ -461,6 +463,13 @@ impl History {
         if let Some(record) = self.record_mut(id) {
             record.ended = Some(now);
             record.ending = ending;
+        }
+    }
+
+    /// Records that an operation was done in its own region.
+    pub fn is_done_here(&mut self, id: u64) {
+        if let Some(record) = self.record_mut(id) {
+            record.wishes.is_done_here = true;
         }
     }
 

@@ -83,6 +83,20 @@ impl Write {
 }
 
 impl WriteOp {
+    /// Whether it writes registers, of which a newer one hides an older one.
+    pub fn writes_registers(&self) -> bool {
+        match self {
+            Self::Put(_) | Self::Delete => true,
+            Self::Fields { put, remove, .. } => !put.is_empty() || !remove.is_empty(),
+            Self::PutSibling { .. }
+            | Self::DeleteSiblings { .. }
+            | Self::Add { .. }
+            | Self::Reset { .. }
+            | Self::Members { .. }
+            | Self::Clear { .. } => false,
+        }
+    }
+
     /// Whether what it does hangs on what is there, so that the coordinator must read a quorum first.
     pub fn needs_to_observe(&self) -> bool {
         match self {

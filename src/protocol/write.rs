@@ -123,14 +123,15 @@ impl Writes {
             replica.regions(),
         );
         // A replica of this region that does not serve cannot say that a write stands (decision 26).
-        let can_tell = |node: NodeId| {
-            if core.is_here(node) {
+        let must_stand = request.write.op.writes_registers();
+        let counts = |node: NodeId| {
+            if must_stand && core.is_here(node) {
                 core.is_serving(replica, node)
             } else {
                 core.is_live(node)
             }
         };
-        if !quorum.is_met(can_tell) {
+        if !quorum.is_met(counts) {
             core.count(Counter::WritesUnavailable, 1);
             reply(
                 outputs,
@@ -388,6 +389,10 @@ impl Writes {
             self.settle_all(core, ack.partition, outputs);
             return;
         }
+        // That its disk is an old copy may be known here before it is known there.
+        let replica = core.replicas.get(&ack.partition);
+        let other = replica.and_then(|replica| replica.other(from));
+        let is_serving = ack.is_serving && other.is_none_or(|other| other.once.is_none());
         let range = (ack.partition, ack.from + 1)..=(ack.partition, upto);
         let ids: Vec<(u64, u64)> = self
             .waiting
@@ -397,7 +402,7 @@ impl Writes {
         for (n, id) in ids {
             let held = self.held(ack, id, n);
             self.cross(id, &ack.crossed);
-            self.on_held(core, id, (from, life), (held, ack.is_serving));
+            self.on_held(core, id, (from, life), (held, is_serving));
             self.settle(core, id, outputs);
         }
         if !core.is_here(from) {

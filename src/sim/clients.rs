@@ -9,7 +9,7 @@ use fastrand::Rng;
 use crate::model::{
     Behind, Gate, KeyspaceId, Level, RegionId, Row, RowKey, Session, Version, Wall, Wanted,
 };
-use crate::protocol::{Input, Operation, Outcome, Request, RequestId, Written};
+use crate::protocol::{Input, Operation, Outcome, Request, RequestId};
 
 use super::actions;
 use super::choices::name_of;
@@ -409,11 +409,14 @@ impl World {
             let words = format!("{record} is answered by {outcome:?}");
             return self.fail("answers", words);
         };
-        if let Outcome::Written(Written {
-            is_crossed: true, ..
-        }) = outcome
-        {
-            self.history.cross(op);
+        let here = record.region;
+        if let Outcome::Written(written) = outcome {
+            if written.is_crossed {
+                self.history.cross(op);
+            }
+            if self.cluster.placement.region_of(written.node) == Some(here) {
+                self.history.is_done_here(op);
+            }
         }
         self.observe(client, outcome);
         self.history.end(self.now, op, ending);

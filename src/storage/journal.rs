@@ -5,7 +5,7 @@
 //! an end (its tag, a checksum of the entries, a mark); all integers are little-endian. This is the form of fjall 3.1.13.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -20,28 +20,19 @@ const MARK: [u8; 4] = [b'F', b'J', b'L', 3];
 const NUMBER_MAX: u64 = u64::MAX >> 1;
 const BUFFER_BYTES: usize = 1 << 18;
 
-/// Looks whether the numbers of batches rise, as they were given. What is not whole is left to the engine, which stops there, too.
+/// Looks whether the numbers of batches rise, as they were given. What is not whole, or cannot be read, is left to the engine, which
+/// stops there, or says so.
 ///
 /// # Errors
-/// They do not, or a journal cannot be read.
+/// They do not.
 pub(super) fn check(store: &Path) -> Result<(), Error> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |cause| Error::File {
-            deed: "read the journal",
-            path,
-            cause,
-        }
-    };
     let mut last = None;
-    for path in journals(store).map_err(failed(store))? {
-        let file = match File::open(&path) {
-            // The store is open elsewhere, and that one is done with: the engine will say so.
-            Err(cause) if cause.kind() == ErrorKind::NotFound => continue,
-            file => file.map_err(failed(&path))?,
+    for path in journals(store).unwrap_or_default() {
+        let Ok(file) = File::open(&path) else {
+            continue;
         };
         let mut reader = BufReader::with_capacity(BUFFER_BYTES, file);
-        while let Some(number) = batch(&mut reader).map_err(failed(&path))? {
+        while let Ok(Some(number)) = batch(&mut reader) {
             if number > NUMBER_MAX || last.is_some_and(|last| number <= last) {
                 return Err(Error::Corrupt {
                     what: "a batch of the engine's journal stands out of its order",
@@ -68,13 +59,6 @@ pub(super) fn journals(store: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// The number of the next batch, if there is a whole one.
 fn batch(reader: &mut BufReader<File>) -> io::Result<Option<u64>> {
-    match read_batch(reader) {
-        Err(cause) if cause.kind() == ErrorKind::UnexpectedEof => Ok(None),
-        number => number,
-    }
-}
-
-fn read_batch(reader: &mut BufReader<File>) -> io::Result<Option<u64>> {
     let [HEAD] = bytes(reader)? else {
         return Ok(None);
     };
@@ -121,7 +105,7 @@ pub(super) fn numbers_at(journal: &Path) -> Vec<u64> {
     let mut found = Vec::new();
     loop {
         let at = reader.stream_position().unwrap();
-        if batch(&mut reader).unwrap().is_none() {
+        if !matches!(batch(&mut reader), Ok(Some(_))) {
             return found;
         }
         found.push(at + 1 + 4);

@@ -203,16 +203,28 @@ impl Bench {
 
     /// A full heartbeat of a peer: its position in all partitions, and marks of its own log: (n, micros).
     pub(super) fn beat(&mut self, from: NodeId, position: &[(NodeId, u64)], marks: &[(u64, u64)]) {
+        self.beat_of((from, 1), true, position, marks);
+    }
+
+    /// The same of a life of a peer, in which its partitions serve or not.
+    pub(super) fn beat_of(
+        &mut self,
+        (from, life): (NodeId, u64),
+        is_serving: bool,
+        position: &[(NodeId, u64)],
+        marks: &[(u64, u64)],
+    ) {
+        let incarnation = Incarnation(life);
         let sequence = self.sequences.entry(from).or_default();
         *sequence += 1;
         let sequence = *sequence;
         let partitions = self.placement.partitions_of(from).to_vec();
         let known = |partition: &PartitionId| Known {
             node: from,
-            incarnation: Incarnation(1),
+            incarnation,
             partition: *partition,
             position: at(position),
-            is_serving: true,
+            is_serving,
         };
         let mark = |partition: &PartitionId| {
             let partition = *partition;
@@ -224,7 +236,7 @@ impl Bench {
             })
         };
         let beat = Heartbeat {
-            incarnation: Incarnation(1),
+            incarnation,
             micros: self.now().wall.0,
             sequence,
             heard: self.heard.get(&from).copied().unwrap_or(0),

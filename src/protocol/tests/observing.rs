@@ -360,6 +360,72 @@ fn where_it_did_not_serve_a_write_has_not_stood() {
     assert_eq!(bench.reply(id), None);
 }
 
+/// Its disk is an old copy, as this node knows already, and the replica does not (adversary).
+#[test]
+fn who_is_known_to_be_an_old_copy_cannot_say_that_a_write_stands() {
+    let mut bench = Bench::new(0);
+    let line = bench.line("a");
+    for node in [line[1], line[2]] {
+        bench.beat(node, &[(line[1], 5)], &[]);
+    }
+    bench.beat_of((line[2], 2), true, &[(line[1], 3)], &[]);
+    let (partition, me) = (bench.partition("lww"), bench.me);
+    let id = bench.ask_for(Operation::Write(Box::new(Write::new(key("lww"), put()))));
+    let (ticket, _) = bench.change().unwrap();
+    let items = vec![LogItem {
+        n: 1,
+        key: key("lww"),
+        row: register(me, 1, b"v"),
+    }];
+    bench.stage(ticket, Effect::Written { partition, items });
+    bench.sync(ticket);
+    let later = register(line[2], 9, b"w").stamp().timestamp;
+    for (from, life, newer) in [(line[2], 2, Vec::new()), (line[1], 1, vec![(1, later)])] {
+        assert_eq!(bench.reply(id), None);
+        assert!(bench.change().is_none());
+        let ack = Ack {
+            partition,
+            actor: super::bench::actor(me),
+            reached: vec![(from, crate::model::Incarnation(life), 1)],
+            from: 0,
+            applied: 1,
+            newer,
+            stood: Vec::new(),
+            crossed: Vec::new(),
+            is_serving: true,
+        };
+        bench.hear(from, Message::Acks(vec![ack]));
+    }
+    assert_eq!(bench.reply(id), None);
+    assert!(bench.change().is_some(), "stamped again");
+}
+
+/// What merges by causality cannot be hidden: that two replicas are up is enough for it.
+#[test]
+fn a_register_is_written_only_where_a_quorum_serves() {
+    for (keyspace, op, is_begun) in [
+        ("lww", put(), false),
+        (
+            "siblings",
+            WriteOp::PutSibling {
+                value: Bytes::from_static(b"v"),
+                seen: None,
+            },
+            true,
+        ),
+    ] {
+        let mut bench = Bench::new(0);
+        let line = bench.line("a");
+        for node in [line[1], line[2]] {
+            bench.beat_of((node, 2), false, &[], &[]);
+        }
+        bench.outputs.clear();
+        let id = bench.ask_for(Operation::Write(Box::new(Write::new(key(keyspace), op))));
+        assert_eq!(bench.change().is_some(), is_begun, "{keyspace}");
+        assert_eq!(bench.reply(id).is_none(), is_begun, "{keyspace}");
+    }
+}
+
 /// A replica that reads serves: what it reads here it may show.
 #[test]
 fn who_reads_serves_though_it_was_not_known() {

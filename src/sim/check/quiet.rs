@@ -1,23 +1,28 @@
 //! When everything is healed and nobody writes, no data goes between nodes any more (P9): watches when data
 //! last did.
 
-use crate::model::Row;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Dot, Row, RowKey};
 use crate::protocol::Message;
 
 /// When data last went between nodes.
 #[derive(Debug, Default)]
 pub(super) struct Quiet {
     last: (u64, &'static str),
+    /// How often operations were told of which of their shares are collected.
+    told: BTreeMap<(RowKey, BTreeSet<Dot>), usize>,
 }
+
+/// As many replicas as a partition may have, and then some.
+const TOLD_MAX: usize = 30;
 
 impl Quiet {
     /// A message was sent.
     pub(super) fn sent(&mut self, now: u64, message: &Message) {
         let what = match message {
             Message::Append(_) => "Append",
-            Message::Repair { rows, .. } if !rows.is_empty() && rows.iter().all(is_only_told) => {
-                return;
-            }
+            Message::Repair { rows, .. } if !rows.is_empty() && self.are_told(rows) => return,
             Message::Repair { .. } => "Repair",
             Message::LeafTell { .. } => "LeafTell",
             Message::SumsTell { .. } => "SumsTell",
@@ -46,16 +51,23 @@ impl Quiet {
         self.last = (now, what);
     }
 
+    /// Whether what differs may be that shares of operations are collected here and not yet there. Replicas collect at different
+    /// times, and who reads the operation after one has tells each of the others, once.
+    fn are_told(&mut self, rows: &[(RowKey, Row)]) -> bool {
+        let mut is_told = |(key, row): &(RowKey, Row)| {
+            let Row::Once(once) = row else { return false };
+            let told = (key.clone(), once.gone.clone());
+            let count = self.told.entry(told).or_default();
+            *count += 1;
+            !once.gone.is_empty() && *count <= TOLD_MAX
+        };
+        rows.iter().all(|row| is_told(row))
+    }
+
     /// When data last went, and in which message.
     pub(super) fn last(&self) -> (u64, &'static str) {
         self.last
     }
-}
-
-/// Whether what differs may be that a share of the operation is collected here and not yet there: replicas collect at
-/// different times, and who reads the operation after one has tells the others, once.
-fn is_only_told((_, row): &(crate::model::RowKey, Row)) -> bool {
-    matches!(row, Row::Once(once) if !once.gone.is_empty())
 }
 
 #[cfg(test)]
