@@ -54,14 +54,14 @@ impl Quiet {
     /// Whether what differs may be that shares of operations are collected here and not yet there. Replicas collect at different
     /// times, and who reads the operation after one has tells each of the others, once.
     fn are_told(&mut self, rows: &[(RowKey, Row)]) -> bool {
-        let mut is_told = |(key, row): &(RowKey, Row)| {
+        let is_told = |(key, row): &(RowKey, Row)| {
             let Row::Once(once) = row else { return false };
             let told = (key.clone(), once.gone.clone());
             let count = self.told.entry(told).or_default();
             *count += 1;
             !once.gone.is_empty() && *count <= TOLD_MAX
         };
-        rows.iter().all(|row| is_told(row))
+        rows.iter().all(is_told)
     }
 
     /// When data last went, and in which message.
