@@ -467,7 +467,7 @@ impl History {
     }
 
     /// Records that an operation was done in its own region.
-    pub fn is_done_here(&mut self, id: u64) {
+    pub fn note_done_here(&mut self, id: u64) {
         if let Some(record) = self.record_mut(id) {
             record.wishes.is_done_here = true;
         }

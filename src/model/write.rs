@@ -87,8 +87,9 @@ impl WriteOp {
     pub fn writes_registers(&self) -> bool {
         match self {
             Self::Put(_) | Self::Delete => true,
-            Self::Fields { put, remove, .. } => !put.is_empty() || !remove.is_empty(),
-            Self::PutSibling { .. }
+            // Values of fields are siblings.
+            Self::Fields { .. }
+            | Self::PutSibling { .. }
             | Self::DeleteSiblings { .. }
             | Self::Add { .. }
             | Self::Reset { .. }

@@ -203,5 +203,5 @@ fn has_all_of(core: &Core, replica: &Replica, node: NodeId, micros: u64) -> bool
             .filter(|(actor, _)| is_earlier(actor));
         earlier.all(|(actor, reach)| replica.position.reach(*actor).complete >= reach.complete)
     });
-    is_here && other.incarnation == incarnation && other.once.is_none() && has_earlier
+    is_here && other.incarnation == incarnation && !other.is_old_copy() && has_earlier
 }

@@ -102,9 +102,14 @@ impl Other {
         self.is_serving
     }
 
+    /// Whether its disk is an old copy, as far as is known: it lacks what it once had.
+    pub(super) fn is_old_copy(&self) -> bool {
+        self.once.is_some()
+    }
+
     /// Whether it may be counted on: it said so, after it had told all that it has, and that is what it once had.
     pub(super) fn is_serving(&self) -> bool {
-        self.is_serving && self.has_spoken && self.once.is_none()
+        self.is_serving && self.has_spoken && !self.is_old_copy()
     }
 }
 

@@ -88,6 +88,8 @@ pub(super) struct Sender {
     streams: BTreeMap<StreamId, Stream>,
     in_flight: BTreeMap<NodeId, usize>,
     dirty: BTreeSet<StreamId>,
+    /// Logs that are passed over anew, until this replica is complete up to more of them.
+    torn: BTreeSet<(PartitionId, Actor)>,
     pub(super) recent: Recent,
 }
 
@@ -97,6 +99,7 @@ impl Sender {
             streams: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            torn: BTreeSet::new(),
             recent: Recent::new(recent_bytes_max),
         }
     }
@@ -120,10 +123,12 @@ impl Sender {
     }
 
     /// A log is passed over anew here, or its rows came without it: what its streams sent while it was not complete
-    /// may lack rows that have moved on in the one pass and not in the other. So may a page that is being read.
+    /// may lack rows that have moved on in the one pass and not in the other. So may what they send until it is, for a page may have
+    /// been read before.
     pub(super) fn tear(&mut self, partition: PartitionId, actor: Actor) {
+        self.torn.insert((partition, actor));
         for (id, stream) in self.streams.range_mut(of_log(partition, actor)) {
-            if stream.whole < stream.sent || stream.reading.is_some() {
+            if stream.whole < stream.sent {
                 stream.is_torn = true;
                 stream.reading = None;
                 self.dirty.insert(*id);
@@ -134,11 +139,18 @@ impl Sender {
     /// A log is complete here up to a number, and was not before: what its streams sent meanwhile may have passed over rows
     /// that stand anywhere up to there, so only a receiver that has got so far is complete.
     pub(super) fn hold_until(&mut self, partition: PartitionId, actor: Actor, complete: u64) {
+        self.on_complete(partition, actor);
         for (_, stream) in self.streams.range_mut(of_log(partition, actor)) {
             if stream.whole < stream.sent {
                 stream.gaps_until = stream.gaps_until.max(complete);
             }
         }
+    }
+
+    /// A log is complete here further than before. A page that was read before, and leads beyond what was complete then, is not
+    /// taken any more.
+    pub(super) fn on_complete(&mut self, partition: PartitionId, actor: Actor) {
+        self.torn.remove(&(partition, actor));
     }
 
     /// The streams of all logs of a partition have, perhaps, more to send.
@@ -161,6 +173,8 @@ impl Sender {
             }
             is_kept
         });
+        self.torn
+            .retain(|(of, actor)| *of != partition || !is_over(*actor));
         self.recent
             .retain(|of, actor| of != partition || !is_over(actor));
     }
@@ -459,6 +473,8 @@ impl Sender {
         stream.is_completed = stream.completes(complete, piece.to);
         if stream.is_completed {
             stream.whole = piece.to;
+        } else {
+            stream.is_torn |= self.torn.contains(&(id.partition, id.actor));
         }
         let complete_from = stream.is_completed.then_some(stream.start);
         stream.sent = piece.to;

@@ -36,6 +36,7 @@ impl Machine {
                 let risen = replica.map(|replica| replica.stage_raised(position));
                 for actor in risen.into_iter().flatten() {
                     self.sender.tear(*partition, actor);
+                    self.sender.on_complete(*partition, actor);
                 }
             }
             Some(_) => own::on_staged(core, &mut self.sender, &effect),

@@ -415,7 +415,7 @@ impl World {
                 self.history.cross(op);
             }
             if self.cluster.placement.region_of(written.node) == Some(here) {
-                self.history.is_done_here(op);
+                self.history.note_done_here(op);
             }
         }
         self.observe(client, outcome);

@@ -413,6 +413,16 @@ fn a_register_is_written_only_where_a_quorum_serves() {
             },
             true,
         ),
+        (
+            "lww",
+            WriteOp::Fields {
+                put: vec![(Bytes::from_static(b"f"), Bytes::from_static(b"v"))],
+                add: Vec::new(),
+                remove: Vec::new(),
+                id: None,
+            },
+            true,
+        ),
     ] {
         let mut bench = Bench::new(0);
         let line = bench.line("a");

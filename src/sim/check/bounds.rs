@@ -58,12 +58,14 @@ impl Bounds {
         if QUEUED_MAX < queued {
             return Err(format!("{queued} changes wait for the disk of n{node}"));
         }
-        let limit = |name: &str| {
-            if name.ends_with("_bytes") {
-                self.bytes_max
-            } else {
-                ENTRIES_MAX
-            }
+        let mut streams = view.queues.iter().filter(|(name, _)| *name == "streams");
+        let streams = streams.next().map_or(0, |(_, count)| *count);
+        // However small the window, each stream may have one piece under way.
+        let pieces = streams.saturating_mul(self.piece_max);
+        let limit = |name: &str| match name {
+            "in_flight_bytes" => self.bytes_max.saturating_add(pieces),
+            _ if name.ends_with("_bytes") => self.bytes_max,
+            _ => ENTRIES_MAX,
         };
         match view
             .queues
@@ -88,6 +90,10 @@ mod tests {
         assert!(bounds.looked(0, &view, QUEUED_MAX + 1).is_err());
         view.queues.push(("requests", ENTRIES_MAX + 1));
         assert!(bounds.looked(0, &view, 10).is_err());
+        view.queues = vec![("in_flight_bytes", bounds.bytes_max + 1)];
+        assert!(bounds.looked(0, &view, 10).is_err());
+        view.queues.push(("streams", 1));
+        assert!(bounds.looked(0, &view, 10).is_ok());
         assert!(bounds.in_flight((0, 1), 1_000, || 0).is_ok());
         assert!(bounds.in_flight((0, 1), 1 << 30, || 9).is_err());
     }

@@ -1,5 +1,8 @@
 //! When everything is healed and nobody writes, no data goes between nodes any more (P9): watches when data
 //! last did.
+//!
+//! One thing may still go: replicas collect at different times, and who has collected a share of an operation tells that to
+//! another when a read finds them different; to each once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +17,7 @@ pub(super) struct Quiet {
     told: BTreeMap<(RowKey, BTreeSet<Dot>), usize>,
 }
 
-/// As many replicas as a partition may have, and then some.
+/// How often one operation may be told the same: by one to each of the replicas of a partition, and then some.
 const TOLD_MAX: usize = 30;
 
 impl Quiet {
@@ -22,7 +25,7 @@ impl Quiet {
     pub(super) fn sent(&mut self, now: u64, message: &Message) {
         let what = match message {
             Message::Append(_) => "Append",
-            Message::Repair { rows, .. } if !rows.is_empty() && self.are_told(rows) => return,
+            Message::Repair { rows, .. } if self.note_told(rows) => return,
             Message::Repair { .. } => "Repair",
             Message::LeafTell { .. } => "LeafTell",
             Message::SumsTell { .. } => "SumsTell",
@@ -51,17 +54,19 @@ impl Quiet {
         self.last = (now, what);
     }
 
-    /// Whether what differs may be that shares of operations are collected here and not yet there. Replicas collect at different
-    /// times, and who reads the operation after one has tells each of the others, once.
-    fn are_told(&mut self, rows: &[(RowKey, Row)]) -> bool {
-        let is_told = |(key, row): &(RowKey, Row)| {
-            let Row::Once(once) = row else { return false };
-            let told = (key.clone(), once.gone.clone());
-            let count = self.told.entry(told).or_default();
+    /// Notes that operations were told which of their shares are collected; says whether that is all there was, and not too often.
+    fn note_told(&mut self, rows: &[(RowKey, Row)]) -> bool {
+        let mut is_all = !rows.is_empty();
+        for (key, row) in rows {
+            let gone = match row {
+                Row::Once(once) if !once.gone.is_empty() => once.gone.clone(),
+                _ => return false,
+            };
+            let count = self.told.entry((key.clone(), gone)).or_default();
             *count += 1;
-            !once.gone.is_empty() && *count <= TOLD_MAX
-        };
-        rows.iter().all(is_told)
+            is_all &= *count <= TOLD_MAX;
+        }
+        is_all
     }
 
     /// When data last went, and in which message.
@@ -82,5 +87,41 @@ mod tests {
         let rows = Vec::new();
         quiet.sent(6, &Message::Repair { id: 1, rows });
         assert_eq!(quiet.last(), (6, "Repair"));
+    }
+
+    #[test]
+    fn an_operation_is_told_what_was_collected_but_not_for_ever() {
+        use crate::model::{Actor, Incarnation, KeyspaceId, NodeId, Once, Stamp, Timestamp, Wall};
+        let actor = Actor {
+            node: NodeId(1),
+            incarnation: Incarnation(1),
+        };
+        let dot = Dot { actor, n: 1 };
+        let once = |gone: &[Dot]| {
+            Row::Once(Once {
+                stamp: Stamp {
+                    timestamp: Timestamp::ZERO,
+                    dot,
+                },
+                applied: BTreeMap::from([(dot, 1)]),
+                gone: gone.iter().copied().collect(),
+                expires: Wall(1),
+                is_spent: true,
+            })
+        };
+        let key = RowKey::plain(KeyspaceId(1), b"k".to_vec().into());
+        let tell = |row| Message::Repair {
+            id: 1,
+            rows: vec![(key.clone(), row)],
+        };
+        let mut quiet = Quiet::default();
+        for _ in 0..TOLD_MAX {
+            quiet.sent(5, &tell(once(&[dot])));
+        }
+        assert_eq!(quiet.last().0, 0);
+        quiet.sent(6, &tell(once(&[dot])));
+        assert_eq!(quiet.last(), (6, "Repair"));
+        quiet.sent(7, &tell(once(&[])));
+        assert_eq!(quiet.last(), (7, "Repair"));
     }
 }
