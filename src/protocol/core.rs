@@ -208,7 +208,7 @@ pub(super) struct Core {
     pub(super) is_stopping: bool,
     /// Who is slow.
     pub(super) paces: Paces,
-    /// Own changes that something newer has met, and that may yet be stamped again: they do not leave the region.
+    /// Own changes of which it is open whether they stand, so that they may yet be stamped again: they do not leave the region.
     pub(super) undecided: BTreeSet<(PartitionId, u64)>,
     next_id: u64,
 }

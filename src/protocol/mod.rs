@@ -33,6 +33,7 @@ mod samples;
 mod select;
 mod sender;
 mod sides;
+mod standing;
 mod step;
 mod stored;
 #[cfg(test)]

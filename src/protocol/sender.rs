@@ -64,9 +64,9 @@ struct Stream {
     gaps_until: u64,
     /// Up to here all that was sent was sent as complete.
     whole: u64,
-    /// What was sent after that passed over rows that came here later, in another pass over the log: it must be
-    /// sent again from here, once this replica is complete.
-    is_torn: bool,
+    /// What was sent after that may have passed over rows that came here later, in another pass over the log: it must be
+    /// sent again from there, once this replica is complete beyond this number.
+    torn: Option<u64>,
     /// Whether the receiver was told that it is complete up to `sent`.
     is_completed: bool,
     /// Where pieces in flight lead, and their bytes.
@@ -129,7 +129,7 @@ impl Sender {
         self.torn.insert((partition, actor));
         for (id, stream) in self.streams.range_mut(of_log(partition, actor)) {
             if stream.whole < stream.sent {
-                stream.is_torn = true;
+                stream.torn = Some(0);
                 stream.reading = None;
                 self.dirty.insert(*id);
             }
@@ -245,7 +245,7 @@ impl Sender {
                 stream.start = want.complete;
                 stream.sent = want.complete;
                 stream.whole = want.complete;
-                stream.is_torn = false;
+                stream.torn = None;
                 stream.gaps_until = 0;
             }
         }
@@ -310,7 +310,8 @@ impl Sender {
         if stream.reading.is_some() || stream.is_full(total, &core.limits) {
             return false;
         }
-        if stream.is_torn && stream.whole < replica.staged_complete(id.actor) {
+        let is_due = |beyond: u64| stream.whole.max(beyond) < replica.staged_complete(id.actor);
+        if stream.torn.is_some_and(is_due) {
             let whole = stream.whole;
             stream.go_back(whole, self.in_flight.entry(id.peer).or_default());
         }
@@ -474,7 +475,9 @@ impl Sender {
         if stream.is_completed {
             stream.whole = piece.to;
         } else {
-            stream.is_torn |= self.torn.contains(&(id.partition, id.actor));
+            // Now it would be the same again.
+            let is_passed_over = self.torn.contains(&(id.partition, id.actor));
+            stream.torn = stream.torn.or_else(|| is_passed_over.then_some(complete));
         }
         let complete_from = stream.is_completed.then_some(stream.start);
         stream.sent = piece.to;
@@ -536,7 +539,7 @@ impl Stream {
             sent: complete,
             gaps_until: 0,
             whole: complete,
-            is_torn: false,
+            torn: None,
             is_completed: true,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
@@ -549,7 +552,7 @@ impl Stream {
 
     /// Whether a receiver that has got up to `to` on this stream lacks nothing, given how far we are complete.
     fn completes(&self, complete: u64, to: u64) -> bool {
-        (!self.is_torn && self.gaps_until <= to && to <= complete)
+        (self.torn.is_none() && self.gaps_until <= to && to <= complete)
             || is_left_out(Guard::WholeStream)
     }
 
@@ -563,7 +566,7 @@ impl Stream {
         self.whole = to;
         self.gaps_until = 0;
         self.is_completed = true;
-        self.is_torn = false;
+        self.torn = None;
         self.reading = None;
     }
 

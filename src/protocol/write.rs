@@ -1,20 +1,17 @@
 //! Coordinating writes: shown to the coordinator what they hang on, stamped by the door, sent to the replicas, answered
 //! when enough have them on disk.
 //!
-//! A replica that already holds something newer says so. A write *stands* at a replica if it was the newest there when it
-//! came, and the replica served: one that does not may lack what it once had. Where it stood at a majority of the region, nothing hid it that had finished before it began, and it is done,
-//! whatever came since. Where it cannot come to stand at a majority, no quorum can have shown it, and something that had
-//! finished may hide it (P2): it is stamped again above that. Until one of the two is certain it waits; stamped again after
-//! somebody has read it, it would undo what was written over it. A conditional write is not stamped again: it has seen a quorum, so
-//! that nothing hides it which had finished before, and is told that it was merged. Only registers can be hidden so; what merges by
-//! causality cannot.
+//! What the replicas say of a write is judged in `standing`: it *stands*, and is done when a quorum has it; it is *hidden*, by something
+//! that may have finished before it (P2), and is stamped again above that; or that is open, and it waits. Stamped again after somebody
+//! has read it, it would undo what was written over it. A conditional write is not stamped again: it has seen a quorum, so that
+//! nothing hides it which had finished before, and is told that it was merged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use crate::model::{
-    Change, Context, Denial, Effect, Incarnation, Level, LogItem, NodeId, PartitionId, Selection,
-    Summary, Ticket, Time, Timestamp, WriteOp,
+    Change, Context, Denial, Effect, Level, LogItem, NodeId, PartitionId, Selection, Summary,
+    Ticket, Time, Timestamp, WriteOp,
 };
 
 use crate::model::planted::{Guard, is_left_out};
@@ -22,11 +19,13 @@ use crate::model::planted::{Guard, is_left_out};
 use super::core::{Core, Counter, Origin, Purpose, reply};
 use super::message::{Ack, Outcome, Unavailable, Unknown, Written};
 use super::observe;
+use super::other::Other;
 use super::own;
 use super::quorum::{Kind, Quorum};
 use super::read_quorum::Terms;
 use super::select::{Asker, Observed, SelectRequest};
 use super::sender::Sender;
+use super::standing::{Heard, Verdict, Word};
 use super::step::Output;
 use super::timers::Timer;
 
@@ -37,17 +36,6 @@ pub(super) struct WriteRequest {
     pub(super) write: crate::model::Write,
     pub(super) level: Level,
     pub(super) deadline: Time,
-}
-
-/// What a replica that has a write on disk says of it; the later ones outweigh the earlier.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Said {
-    /// Something newer was there.
-    Hidden,
-    /// Nothing newer was there; but the replica did not serve, and may have lacked what had finished.
-    Nothing,
-    /// It was the newest of its row there.
-    Stood,
 }
 
 /// Where a write stands.
@@ -61,15 +49,8 @@ enum Stage {
     Waiting {
         numbers: RangeInclusive<u64>,
         summary: Summary,
-        /// Replicas of this region that have it on disk, and what that says.
-        told: BTreeMap<NodeId, Said>,
-        /// The greatest timestamp that any of them held.
-        newer: Timestamp,
-        /// Replicas of this region that have served since it was stamped: a read may have shown it at one that has not
-        /// told.
-        serving: BTreeSet<NodeId>,
-        /// The lives of the neighbours when it was stamped: what stood in an earlier life, a later one does not know.
-        lives: BTreeMap<NodeId, Incarnation>,
+        /// What the replicas of this region say of it.
+        heard: Heard,
     },
     /// There was nothing to do; waiting until a quorum has that for which there was not.
     Confirming { left: usize },
@@ -283,16 +264,15 @@ impl Writes {
         let Some(replica) = core.replicas.get(&partition) else {
             return;
         };
+        let mut heard = Heard::new(replica.lives_here().collect());
+        heard.note_serving(core.serving_here(replica));
         let Some(write) = self.writes.get_mut(&id) else {
             return;
         };
         write.stage = Stage::Waiting {
             numbers: first.n..=last.n,
             summary: last.row.summary(),
-            told: BTreeMap::new(),
-            newer: Timestamp::ZERO,
-            serving: core.serving_here(replica).collect(),
-            lives: replica.lives_here().collect(),
+            heard,
         };
         self.waiting.insert((partition, last.n), id);
     }
@@ -340,9 +320,13 @@ impl Writes {
         match (&write.stage, last) {
             (Stage::Waiting { numbers, .. }, Some(n)) if *numbers.end() == n => {
                 let replica = core.replicas.get(&write.partition);
-                let is_serving = replica.is_some_and(|replica| replica.is_serving);
-                let me = (core.me, core.actor.incarnation);
-                self.on_held(core, id, me, (Timestamp::ZERO, is_serving));
+                let word = Word {
+                    from: core.me,
+                    life: core.actor.incarnation,
+                    held: Timestamp::ZERO,
+                    is_serving: replica.is_some_and(|replica| replica.is_serving),
+                };
+                self.on_held(core, id, word);
                 self.settle(core, id, outputs);
             }
             (Stage::Stamping { .. }, None) => self.confirm(core, id, outputs),
@@ -392,7 +376,7 @@ impl Writes {
         // That its disk is an old copy may be known here before it is known there.
         let replica = core.replicas.get(&ack.partition);
         let other = replica.and_then(|replica| replica.other(from));
-        let is_serving = ack.is_serving && other.is_none_or(|other| other.once.is_none());
+        let is_serving = ack.is_serving && !other.is_some_and(Other::is_old_copy);
         let range = (ack.partition, ack.from + 1)..=(ack.partition, upto);
         let ids: Vec<(u64, u64)> = self
             .waiting
@@ -400,9 +384,14 @@ impl Writes {
             .map(|((_, n), id)| (*n, *id))
             .collect();
         for (n, id) in ids {
-            let held = self.held(ack, id, n);
+            let word = Word {
+                from,
+                life,
+                held: self.held(ack, id, n),
+                is_serving,
+            };
             self.cross(id, &ack.crossed);
-            self.on_held(core, id, (from, life), (held, is_serving));
+            self.on_held(core, id, word);
             self.settle(core, id, outputs);
         }
         if !core.is_here(from) {
@@ -482,44 +471,13 @@ impl Writes {
         }
     }
 
-    /// A replica has a write on disk, and held a register of this timestamp before, while it served or not. Other regions
-    /// merge; only within a region must a finished write never be hidden.
-    fn on_held(
-        &mut self,
-        core: &Core,
-        id: u64,
-        (from, life): (NodeId, Incarnation),
-        (held, is_serving): (Timestamp, bool),
-    ) {
-        let Some(write) = self.writes.get_mut(&id).filter(|_| core.is_here(from)) else {
-            return;
-        };
-        if let Stage::Waiting {
-            told,
-            newer,
-            summary,
-            lives,
-            ..
-        } = &mut write.stage
+    /// A replica has a write on disk. Other regions merge; only within a region must a finished write never be hidden.
+    fn on_held(&mut self, core: &Core, id: u64, word: Word) {
+        let write = self.writes.get_mut(&id);
+        if let Some(write) = write.filter(|_| core.is_here(word.from))
+            && let Stage::Waiting { summary, heard, .. } = &mut write.stage
         {
-            // Equal timestamps are told apart by the dot, and the replica said that its own wins.
-            let said = if !summary.is_register {
-                Said::Stood
-            } else if held >= summary.timestamp {
-                Said::Hidden
-            } else if is_serving || is_left_out(Guard::StoodServing) {
-                Said::Stood
-            } else {
-                Said::Nothing
-            };
-            let has_died = lives.get(&from).is_some_and(|before| *before != life);
-            if said == Said::Hidden && has_died && !is_left_out(Guard::Stood) {
-                return;
-            }
-            // A piece that is merged again may meet what has come since.
-            let known = told.entry(from).or_insert(said);
-            *known = (*known).max(said);
-            *newer = (*newer).max(held);
+            heard.hear(summary, word);
         }
     }
 
@@ -531,49 +489,46 @@ impl Writes {
         let Stage::Waiting {
             numbers,
             summary,
-            told,
-            newer,
-            serving,
-            ..
+            heard,
         } = &mut write.stage
         else {
             return;
         };
-        let (n, newer) = (*numbers.end(), *newer);
+        let n = *numbers.end();
         let Some(replica) = core.replicas.get(&write.partition) else {
             return;
         };
-        serving.extend(core.serving_here(replica));
-        let replicas = replica.replicas_in(core.region).len();
-        let standing = standing(told, serving, replicas);
+        heard.note_serving(core.serving_here(replica));
+        let verdict = heard.verdict(replica.replicas_in(core.region).len());
         // In this region a replica must have told what it held; elsewhere it is enough to have the change.
         let has = |node: NodeId| {
             if core.is_here(node) {
-                told.contains_key(&node)
+                heard.has_told(node)
             } else {
                 replica.complete_at(node, core.actor) >= n
             }
         };
         let is_met = write.quorum.is_met(has) || is_left_out(Guard::WriteQuorum);
         let at = (write.partition, n);
-        if standing == Standing::Stands {
+        if verdict == Verdict::Stands {
             core.undecided.remove(&at);
         } else {
             core.undecided.insert(at);
         }
-        let is_hidden = match standing {
-            Standing::Stands => false,
-            Standing::Hidden => true,
-            Standing::Open => is_met && is_left_out(Guard::StandFirst),
+        let is_hidden = match verdict {
+            Verdict::Stands => false,
+            Verdict::Hidden => true,
+            Verdict::Open => is_met && is_left_out(Guard::StandFirst),
         };
         // It has observed a quorum: what hides it had not finished before it began. Stamped again, it would undo what its
         // condition has not seen.
         let is_conditional =
             write.request.write.condition.is_some() && !is_left_out(Guard::RestampCondition);
         if is_hidden && !is_conditional && !is_left_out(Guard::Restamp) {
+            let newer = heard.newer();
             self.stop_waiting(core, at);
             self.restamp(core, id, newer, outputs);
-        } else if is_met && (is_hidden || standing == Standing::Stands) {
+        } else if is_met && (is_hidden || verdict == Verdict::Stands) {
             let summary = summary.clone();
             write.is_crossed |= is_hidden;
             self.finish(core, id, Some(summary), outputs);
@@ -642,38 +597,6 @@ impl Writes {
     }
 }
 
-/// Whether a write that a quorum has on disk may be hidden.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Standing {
-    /// It stood at a majority of the region, or nobody held anything newer.
-    Stands,
-    /// It cannot come to stand at a majority any more.
-    Hidden,
-    /// That hangs on replicas that have not told.
-    Open,
-}
-
-/// What the replicas of a region say of a write: where it stood, and where it may yet come to, or have come to since they
-/// told. One that has not served since it was stamped has shown it to nobody.
-fn standing(
-    told: &BTreeMap<NodeId, Said>,
-    serving: &BTreeSet<NodeId>,
-    replicas: usize,
-) -> Standing {
-    let majority = replicas / 2 + 1;
-    let said = |said: Said| told.values().filter(move |one| **one == said).count();
-    let may_stand = |node: &&NodeId| told.get(node).is_none_or(|said| *said == Said::Nothing);
-    if said(Said::Stood) >= majority || said(Said::Stood) == told.len() {
-        Standing::Stands
-    } else if said(Said::Hidden) > 0
-        && said(Said::Stood) + serving.iter().filter(may_stand).count() < majority
-    {
-        Standing::Hidden
-    } else {
-        Standing::Open
-    }
-}
-
 /// What is to be said of a write that did not come to its end.
 fn fate(core: &mut Core, stage: &Stage, reason: Unavailable) -> Outcome {
     match stage {
@@ -701,79 +624,4 @@ fn give(core: &mut Core, id: u64, mut write: crate::model::Write, outputs: &mut 
     write.above = write.above.max(Timestamp::bound(before.max(session)));
     let ticket = core.change(outputs, Purpose::Write(id), Change::Write(write));
     core.at_door.insert(ticket, before);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_write_is_hidden_only_where_it_cannot_stand_at_a_majority() {
-        use Said::{Hidden, Nothing, Stood};
-        for (told, serving, replicas, expected) in [
-            (
-                &[(1, Stood), (2, Stood)][..],
-                &[1, 2, 3][..],
-                3,
-                Standing::Stands,
-            ),
-            (
-                &[(1, Stood), (2, Stood), (3, Hidden)],
-                &[1, 2, 3],
-                3,
-                Standing::Stands,
-            ),
-            (&[(1, Stood), (3, Hidden)], &[1, 2, 3], 3, Standing::Open),
-            (&[(1, Stood), (3, Hidden)], &[1, 3], 3, Standing::Hidden),
-            (
-                &[(1, Stood), (2, Hidden), (3, Hidden)],
-                &[1, 2, 3],
-                3,
-                Standing::Hidden,
-            ),
-            (&[(1, Stood)], &[1], 1, Standing::Stands),
-            (&[(1, Stood), (2, Hidden)], &[1, 2], 2, Standing::Hidden),
-            (
-                &[(1, Stood), (2, Stood), (3, Hidden)],
-                &[1, 2, 3, 4, 5],
-                5,
-                Standing::Open,
-            ),
-            (
-                &[(1, Stood), (2, Hidden), (3, Hidden)],
-                &[1, 2, 3, 4],
-                5,
-                Standing::Hidden,
-            ),
-            // Unsafe: nobody else was waited for.
-            (&[(1, Stood)], &[1, 2, 3], 3, Standing::Stands),
-            // Who did not serve when it came says nothing.
-            (&[(1, Stood), (2, Nothing)], &[1, 3], 3, Standing::Open),
-            (&[(1, Stood), (2, Nothing)], &[1], 3, Standing::Open),
-            (
-                &[(1, Stood), (2, Nothing), (3, Stood)],
-                &[1, 3],
-                3,
-                Standing::Stands,
-            ),
-            (
-                &[(1, Stood), (2, Nothing), (3, Hidden)],
-                &[1, 3],
-                3,
-                Standing::Hidden,
-            ),
-            // It has served since, and may have shown it.
-            (
-                &[(1, Stood), (2, Nothing), (3, Hidden)],
-                &[1, 2, 3],
-                3,
-                Standing::Open,
-            ),
-        ] {
-            let by_node = told.iter().map(|(node, said)| (NodeId(*node), *said));
-            let serving = serving.iter().copied().map(NodeId).collect();
-            let found = standing(&by_node.collect(), &serving, replicas);
-            assert_eq!(found, expected, "{told:?} of {replicas}");
-        }
-    }
 }

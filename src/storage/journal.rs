@@ -15,7 +15,7 @@ const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
 /// What an end ends with.
-const MARK: [u8; 4] = [b'F', b'J', b'L', 3];
+pub(super) const MARK: [u8; 4] = [b'F', b'J', b'L', 3];
 /// The engine keeps the uppermost bit for itself.
 const NUMBER_MAX: u64 = u64::MAX >> 1;
 const BUFFER_BYTES: usize = 1 << 18;

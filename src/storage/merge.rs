@@ -113,11 +113,11 @@ impl<E: Engine> Door<E> {
                 | Row::Conflict(_) => None,
             };
             let has_changed = old.is_none_or(|old| old.row != new.row);
-            let known = self.partitions.get_mut(&partition);
-            if let (Some(Row::Register(mine)), Some(known)) = (mine.filter(|_| has_changed), known)
-                && !known.is_serving
+            if let (Some(Row::Register(mine)), Row::Register(now)) = (mine, &new.row)
+                && mine.dot != now.dot
+                && let Some(known) = self.partitions.get_mut(&partition)
             {
-                known.stood.remove(mine.dot);
+                known.note_replaced(mine.dot);
             }
             self.store(partition, key, old, Some(new))?;
             if let Some(row) = speaks.filter(|_| has_changed) {

@@ -103,6 +103,13 @@ impl Partition {
         self.logs.get(&actor).copied().unwrap_or_default()
     }
 
+    /// A register is not the newest of its row any more. Before the partition serves, it did not stand for that.
+    pub(super) fn note_replaced(&mut self, dot: Dot) {
+        if !self.is_serving {
+            self.stood.remove(dot);
+        }
+    }
+
     /// Whether the change of this dot, or something newer of its row, is certainly in the rows.
     pub(super) fn covers(&self, dot: Dot) -> bool {
         dot.n <= self.marks(dot.actor).reach.complete

@@ -7,7 +7,7 @@ use crate::model::{Actor, Dot};
 /// Most that are remembered in a partition; the least is forgotten first.
 const STOOD_MAX: usize = 1024;
 
-/// Versions that a read's repair brought, while they were the newest here. When their log comes they may have been
+/// Versions that a read's repair, or a pass over their log with holes, brought while they were the newest here. When their log comes they may have been
 /// replaced; but they stood, and what replaced them does not hide them from their writer. In memory only: after a crash their writer
 /// may be told that it cannot know.
 ///

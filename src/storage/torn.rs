@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::damage::STORE;
-use super::journal::journals;
+use super::journal::{MARK, journals};
 
-/// Bytes that are blanked: as many as end each batch.
-const END: u64 = 4;
+/// Bytes that are blanked: as many as the mark that ends each batch.
+const END: u64 = MARK.len() as u64;
 
 /// Blanks the end of the last batch in the journal that was in use.
 pub(super) fn blank_end(data: &Path) -> Result<PathBuf, Error> {
@@ -21,7 +21,7 @@ pub(super) fn blank_end(data: &Path) -> Result<PathBuf, Error> {
         let used = used(&mut file)?;
         let from = used.saturating_sub(END);
         file.seek(SeekFrom::Start(from))?;
-        file.write_all(&[0; 4])?;
+        file.write_all(&[0; MARK.len()])?;
         file.sync_all()?;
         Ok(path)
     };

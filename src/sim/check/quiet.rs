@@ -58,10 +58,11 @@ impl Quiet {
     fn note_told(&mut self, rows: &[(RowKey, Row)]) -> bool {
         let mut is_all = !rows.is_empty();
         for (key, row) in rows {
-            let gone = match row {
-                Row::Once(once) if !once.gone.is_empty() => once.gone.clone(),
-                _ => return false,
-            };
+            let Row::Once(once) = row else { return false };
+            if once.gone.is_empty() {
+                return false;
+            }
+            let gone = once.gone.clone();
             let count = self.told.entry((key.clone(), gone)).or_default();
             *count += 1;
             is_all &= *count <= TOLD_MAX;
