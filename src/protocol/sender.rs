@@ -49,10 +49,6 @@ struct Reading {
 }
 
 /// A stream's state.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "they do not hang together: each may be so without the others"
-)]
 #[derive(Debug)]
 struct Stream {
     /// Where it began: the receiver was complete up to here.

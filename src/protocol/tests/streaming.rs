@@ -576,6 +576,29 @@ fn a_page_that_is_asked_for_before_another_pass_is_on_disk_is_read_again_when_th
     relay.ends_with(rest, 3, &[1, 2, 3]);
 }
 
+/// What would be the same again is not sent again (simulator, seed 29001546).
+#[test]
+fn a_torn_stream_goes_back_only_when_more_is_complete() {
+    let mut relay = Relay::new();
+    for complete_from in [Some(0), None] {
+        let ticket = relay.take(0..=2, complete_from, &[1], 1);
+        relay.bench.sync(ticket);
+    }
+    relay.want();
+    let page = relay.asked().expect("a page is read");
+    relay.answer(page, 2, 1, &[1]);
+    assert_eq!(
+        appends(&mut relay.bench),
+        [relay.piece(&(0..=2), None, &[1])]
+    );
+    for _ in 0..5 {
+        relay.bench.tick();
+        assert!(relay.asked().is_none());
+    }
+    let rest = relay.take(0..=2, Some(0), &[1, 2], 2);
+    relay.ends_with(rest, 2, &[1, 2]);
+}
+
 /// A link that was jammed lets everything go at once (simulator, seed 2101265).
 #[test]
 fn a_sender_goes_back_once_however_often_it_was_asked_meanwhile() {
