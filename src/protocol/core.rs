@@ -213,6 +213,12 @@ pub(super) struct Core {
     next_id: u64,
 }
 
+/// Where a life's ids begin: far from those of the lives before it, so that a peer can tell a repeated question from a new one, also
+/// if the clock has gone back meanwhile (seed 30000525). By the golden ratio, as in Knuth's multiplicative hashing.
+fn first_id(life: Incarnation) -> u64 {
+    life.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1
+}
+
 impl Core {
     pub(super) fn new(
         now: Now,
@@ -252,8 +258,7 @@ impl Core {
             is_stopping: false,
             paces: Paces::default(),
             undecided: BTreeSet::new(),
-            // Ids go on rising over restarts, so that a peer can tell a repeated question from a new one.
-            next_id: now.wall.0,
+            next_id: first_id(config.actor.incarnation),
         }
     }
 
@@ -423,4 +428,19 @@ pub(super) fn send(outputs: &mut Vec<Output>, to: NodeId, lane: Lane, message: M
 /// Reports to the operator.
 pub(super) fn report(outputs: &mut Vec<Output>, report: Report) {
     outputs.push(Output::Report(report));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_that_follow_each_other_have_ids_of_their_own() {
+        let mut firsts: Vec<u64> = (0..1000)
+            .map(|life| first_id(Incarnation((1 << 60) + life)))
+            .collect();
+        firsts.sort_unstable();
+        let gaps = firsts.iter().zip(firsts.iter().skip(1));
+        assert!(gaps.map(|(a, b)| b - a).min() > Some(1 << 50));
+    }
 }
