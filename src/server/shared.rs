@@ -548,7 +548,7 @@ fn unavailable(reason: Unavailable) -> Problem {
     let (code, words) = match reason {
         Unavailable::Replicas => (
             Code::Unavailable,
-            "nothing happened: too few replicas are up for this level; try again, or a weaker level",
+            "nothing happened: too few replicas are up and have caught up for this level; try again, or a weaker level",
         ),
         Unavailable::Deadline => (
             Code::Unavailable,
