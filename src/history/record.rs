@@ -141,7 +141,7 @@ impl Ending {
     }
 }
 
-/// What an operation asked for beside its action.
+/// What an operation asked for beside its action, and what its answer said of that.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Wishes {
     /// When what is written expires, in virtual microseconds.
@@ -152,9 +152,9 @@ pub struct Wishes {
     pub fresh_as_of: Option<u64>,
     /// The state that the row must have.
     pub condition: Option<u64>,
-    /// Another coordinator was writing at the same time.
+    /// Its answer said that another coordinator was writing at the same time.
     pub is_crossed: bool,
-    /// The answer came from its own region, and said so.
+    /// Its answer said that its own region did it.
     pub is_done_here: bool,
 }
 
@@ -223,7 +223,8 @@ impl Record {
         }
     }
 
-    /// Whether it takes away what is there, and so waits, in a session, for what that has seen.
+    /// Whether it takes away what is there, and so waits, in a session, for what that has seen. The rule of `Write::must_see_its_session`,
+    /// said again: what judges a history knows nothing of what made it.
     fn takes_away(&self) -> bool {
         match &self.action {
             Action::DeleteSiblings { seen } => seen.is_none(),

@@ -213,8 +213,8 @@ pub(super) struct Core {
     next_id: u64,
 }
 
-/// Where a life's ids begin: far from those of the lives before it, so that a peer can tell a repeated question from a new one, also
-/// if the clock has gone back meanwhile (seed 30000525). By the golden ratio, as in Knuth's multiplicative hashing.
+/// Where a life's ids begin: far from those of the lives before it, so that a peer can tell a repeated question from a new
+/// one, also if the clock has gone back meanwhile (seed 30000525). By the golden ratio, as in Knuth's multiplicative hashing.
 fn first_id(life: Incarnation) -> u64 {
     life.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 
-use crate::model::{Actor, Answer, Duration, LogQuery, NodeId, PartitionId, Query, Time};
+use crate::model::{Actor, Answer, Duration, LogPage, LogQuery, NodeId, PartitionId, Query, Time};
 
 use crate::model::planted::{Guard, is_left_out};
 
@@ -119,8 +119,8 @@ impl Sender {
     }
 
     /// A log is passed over anew here, or its rows came without it: what its streams sent while it was not complete
-    /// may lack rows that have moved on in the one pass and not in the other. So may what they send until it is, for a page may have
-    /// been read before.
+    /// may lack rows that have moved on in the one pass and not in the other. So may what they send until it is complete further,
+    /// for a page may have been read before.
     pub(super) fn tear(&mut self, partition: PartitionId, actor: Actor) {
         self.torn.insert((partition, actor));
         for (id, stream) in self.streams.range_mut(of_log(partition, actor)) {
@@ -238,11 +238,7 @@ impl Sender {
             stream.acknowledge(want.applied, total);
             // It got further by another way: what it has need not be sent.
             if stream.sent < want.complete {
-                stream.start = want.complete;
-                stream.sent = want.complete;
-                stream.whole = want.complete;
-                stream.torn = None;
-                stream.gaps_until = 0;
+                stream.skip_to(want.complete);
             }
         }
         // It has all entries and does not know that nothing was passed over: what said so was lost.
@@ -328,15 +324,8 @@ impl Sender {
         }
         let trimmed = replica.trimmed.get(&id.actor).copied().unwrap_or(0);
         if stream.sent < trimmed {
-            let trimmed = Message::Trimmed {
-                partition: id.partition,
-                actor: id.actor,
-            };
-            send(outputs, id.peer, Lane::Control, trimmed);
-            // What is left out is nothing that this stream may vouch for.
-            stream.start = head;
-            stream.sent = head;
-            stream.whole = head;
+            say_trimmed(id, outputs);
+            stream.skip_to(head);
             return false;
         }
         if !is_local && !stream.in_flight.is_empty() && head - stream.sent < LINGER_CHANGES {
@@ -403,35 +392,46 @@ impl Sender {
             return;
         };
         stream.reading = None;
-        self.dirty.insert(id);
-        let Answer::Log(page) = answer else { return };
+        if let Answer::Log(page) = answer
+            && !self.take_page(now, core, (id, after), page, outputs)
+        {
+            self.dirty.remove(&id);
+        } else {
+            self.dirty.insert(id);
+        }
+    }
+
+    /// Sends what a page holds, if it still serves. Says whether there may be more to do for its stream now.
+    fn take_page(
+        &mut self,
+        now: Now,
+        core: &Core,
+        (id, after): (StreamId, u64),
+        page: LogPage,
+        outputs: &mut Vec<Output>,
+    ) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return false;
+        };
         // The receiver has gone on by another way.
         if after != stream.sent {
-            return;
+            return true;
         }
         if stream.sent < page.trimmed {
-            let trimmed = Message::Trimmed {
-                partition: id.partition,
-                actor: id.actor,
-            };
-            send(outputs, id.peer, Lane::Control, trimmed);
-            self.dirty.remove(&id);
-            return;
+            say_trimmed(id, outputs);
+            return false;
         }
         if page.to <= stream.sent {
-            return;
+            return true;
         }
         let replica = core.replicas.get(&id.partition);
         let staged = replica.map_or(0, |replica| replica.staged(id.actor));
         let complete = replica.map_or(0, |replica| replica.staged_complete(id.actor));
+        let durable = replica.map_or(0, |replica| replica.position.reach(id.actor).complete);
         // It was read before that was there which has filled its holes since: it is read again, once that is on disk
         // (seed 25000739).
         if page.complete_upto < page.to.min(complete) {
-            let durable = replica.map_or(0, |replica| replica.position.reach(id.actor).complete);
-            if durable < complete {
-                self.dirty.remove(&id);
-            }
-            return;
+            return complete <= durable;
         }
         if !page.complete {
             stream.gaps_until = stream.gaps_until.max(staged);
@@ -443,6 +443,7 @@ impl Sender {
         };
         let is_end = piece.to == staged;
         self.send_piece(now, core, id, piece, is_end, outputs);
+        true
     }
 
     fn send_piece(
@@ -518,6 +519,17 @@ impl Sender {
     }
 }
 
+/// The log does not reach back as far as a stream's receiver needs it.
+fn say_trimmed(id: StreamId, outputs: &mut Vec<Output>) {
+    let StreamId {
+        partition,
+        actor,
+        peer,
+    } = id;
+    let trimmed = Message::Trimmed { partition, actor };
+    send(outputs, peer, Lane::Control, trimmed);
+}
+
 /// The time of the watermark at a number of a log: of our own, at its end, the present; of another's, what we were
 /// told. Whoever gets it waits until it has all up to that number, so we need not have it.
 fn mark_micros(core: &Core, id: StreamId, n: u64, is_end: bool) -> Option<u64> {
@@ -550,6 +562,15 @@ impl Stream {
     fn completes(&self, complete: u64, to: u64) -> bool {
         (self.torn.is_none() && self.gaps_until <= to && to <= complete)
             || is_left_out(Guard::WholeStream)
+    }
+
+    /// Leaves out what comes before this number: of that the stream vouches for nothing.
+    fn skip_to(&mut self, to: u64) {
+        self.start = to;
+        self.sent = to;
+        self.whole = to;
+        self.gaps_until = 0;
+        self.torn = None;
     }
 
     /// Sends again what comes after this number. What is under way is not waited for: its acknowledgement would be one of

@@ -112,8 +112,8 @@ impl Heard {
         self.newer
     }
 
-    /// Where it stood, and where it may yet come to, or have come to since they told, in a region of so many replicas. One that has
-    /// not served since it was stamped has shown it to nobody.
+    /// By where it stood, and where it may yet come to, or have come to since they told, in a region of so many replicas. One that
+    /// has not served since it was stamped has shown it to nobody.
     pub(super) fn verdict(&self, replicas: usize) -> Verdict {
         let majority = replicas / 2 + 1;
         let count = |said| self.told.values().filter(|one| **one == said).count();

@@ -1,9 +1,9 @@
 //! Coordinating writes: shown to the coordinator what they hang on, stamped by the door, sent to the replicas, answered
 //! when enough have them on disk.
 //!
-//! What the replicas say of a write is judged in `standing`: it *stands*, and is done when a quorum has it; it is *hidden*, by something
-//! that may have finished before it (P2), and is stamped again above that; or that is open, and it waits. Stamped again after somebody
-//! has read it, it would undo what was written over it. A conditional write is not stamped again: it has seen a quorum, so that
+//! What the replicas say of a write is judged in `standing`: it *stands*, and is done when a quorum has it; it is *hidden*, by
+//! something that may have finished before it (P2), and is stamped again above that; or that is open, and it waits. Stamped again
+//! after somebody has read it, it would undo what was written over it. A conditional write is not stamped again: it has seen a quorum, so that
 //! nothing hides it which had finished before, and is told that it was merged.
 
 use std::collections::BTreeMap;

@@ -20,8 +20,8 @@ pub(super) const MARK: [u8; 4] = [b'F', b'J', b'L', 3];
 const NUMBER_MAX: u64 = u64::MAX >> 1;
 const BUFFER_BYTES: usize = 1 << 18;
 
-/// Looks whether the numbers of batches rise, as they were given. What is not whole, or cannot be read, is left to the engine, which
-/// stops there, or says so.
+/// Looks whether the numbers of batches rise, as they were given. What is not whole, or cannot be read, is left to the engine,
+/// which stops there, or says so.
 ///
 /// # Errors
 /// They do not.

@@ -7,9 +7,9 @@ use crate::model::{Actor, Dot};
 /// Most that are remembered in a partition; the least is forgotten first.
 const STOOD_MAX: usize = 1024;
 
-/// Versions that a read's repair, or a pass over their log with holes, brought while they were the newest here. When their log comes they may have been
-/// replaced; but they stood, and what replaced them does not hide them from their writer. In memory only: after a crash their writer
-/// may be told that it cannot know.
+/// Versions that a read's repair, or a pass over their log with holes, brought while they were the newest here. When their log
+/// comes they may have been replaced; but they stood, and what replaced them does not hide them from their writer. In memory only:
+/// after a crash their writer may be told that it cannot know.
 ///
 /// What is replaced while the partition does not serve did not stand: what had finished before may be missing here.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
