@@ -39,7 +39,19 @@ impl Side {
 
     /// A hash of the states of all rows: equal on two replicas if a client would see the same.
     pub(super) fn state(&self) -> u128 {
-        state(self.rows.iter())
+        let mut hasher = Xxh3::with_seed(1);
+        for (key, row) in &self.rows {
+            let length = u64::try_from(key.subkey.len()).unwrap_or(u64::MAX);
+            hasher.update(&length.to_be_bytes());
+            hasher.update(&key.subkey);
+            hasher.update(&shown(row).to_be_bytes());
+            for Dot { actor, n } in seen_gone_beyond(&self.position, row) {
+                hasher.update(&actor.node.0.to_be_bytes());
+                hasher.update(&actor.incarnation.0.to_be_bytes());
+                hasher.update(&n.to_be_bytes());
+            }
+        }
+        hasher.digest128()
     }
 
     /// Merges what another replica holds of the same selection into this, by the positions of both. Where one was
@@ -92,10 +104,7 @@ impl Side {
     /// The rows of the merged state that this replica has not got, operations before shares.
     pub(super) fn lacks(&self, merged: &Self) -> Vec<(RowKey, Row)> {
         let has = |key: &RowKey, row: &Row| match self.rows.get(key) {
-            Some(mine) => {
-                mine.summary().state == row.summary().state
-                    && knows(&self.position, Some(mine), row)
-            }
+            Some(mine) => shown(mine) == shown(row) && knows(&self.position, Some(mine), row),
             // It has collected the delete. And of operations only those are shown that are not known to be there.
             None => {
                 let may_be_absent = row.is_tombstone() || matches!(row, Row::Once(_));
@@ -223,16 +232,38 @@ fn both((mine, here): (&Row, &Position), (theirs, there): (&Row, &Position)) -> 
     merged
 }
 
-/// A hash of the states of some rows, in order.
-pub(super) fn state<'a>(rows: impl Iterator<Item = (&'a RowKey, &'a Row)>) -> u128 {
-    let mut hasher = Xxh3::with_seed(1);
-    for (key, row) in rows {
-        let length = u64::try_from(key.subkey.len()).unwrap_or(u64::MAX);
-        hasher.update(&length.to_be_bytes());
-        hasher.update(&key.subkey);
-        hasher.update(&row.summary().state.to_be_bytes());
+/// What is to be seen of a row's state. Of siblings that are all gone it is the same whatever was the last of them:
+/// after a clear, a replica remembers only what came later, and one that had that before the clear remembers all.
+fn shown(row: &Row) -> u64 {
+    match row {
+        Row::Siblings(siblings) if siblings.versions().is_empty() => 0,
+        Row::Siblings(_)
+        | Row::Register(_)
+        | Row::Share(_)
+        | Row::Once(_)
+        | Row::Clear(_)
+        | Row::Expiry(_)
+        | Row::Conflict(_) => row.summary().state,
     }
-    hasher.digest128()
+}
+
+/// What was seen go of siblings that are all gone, and has not come to whoever has this position: nothing but the row
+/// says so.
+fn seen_gone_beyond(position: &Position, row: &Row) -> Vec<Dot> {
+    match row {
+        Row::Siblings(siblings) if siblings.versions().is_empty() => {
+            let seen = siblings.context().seen.into_iter();
+            let dots = seen.map(|(actor, n)| Dot { actor, n });
+            dots.filter(|dot| !position.covers(*dot)).collect()
+        }
+        Row::Siblings(_)
+        | Row::Register(_)
+        | Row::Share(_)
+        | Row::Once(_)
+        | Row::Clear(_)
+        | Row::Expiry(_)
+        | Row::Conflict(_) => Vec::new(),
+    }
 }
 
 /// Where a page really ends that ends at this subkey: the shares of a counter are never parted, and another replica
@@ -330,6 +361,35 @@ mod tests {
         let theirs = side(&[(1, 1), (2, 2)], &[(member("a"), row(&[new]))]);
         assert!(theirs.lacks(&merged).is_empty());
         assert!(merged.is_known_at(&theirs.position));
+    }
+
+    /// A removal that came before a clear on one replica, and after it on another (simulator, seed 31006688).
+    #[test]
+    fn what_is_all_gone_is_the_same_whatever_was_the_last() {
+        let (cleared, late, unmet) = (dot(1, 3), dot(2, 2), dot(3, 1));
+        let gone = |dots: &[Dot]| {
+            let mut row = Siblings::default();
+            for dot in dots {
+                let stamp = version(*dot).stamp();
+                row.remove(stamp, &Context::default());
+            }
+            (member("a"), Row::Siblings(row))
+        };
+        let at = [(1, 3), (2, 2)];
+        let before = side(&at, &[gone(&[cleared, late])]);
+        let after = side(&at, &[gone(&[late])]);
+        assert_ne!(before.rows, after.rows);
+        assert_eq!(before.state(), after.state());
+        assert!(after.lacks(&before).is_empty());
+        assert!(before.lacks(&after).is_empty());
+
+        // Only who has met what went may leave it out.
+        let knows_more = side(&at, &[gone(&[late, unmet])]);
+        assert_ne!(knows_more.state(), after.state());
+        assert_eq!(after.lacks(&knows_more).len(), 1);
+        let behind = side(&[(2, 2)], &[gone(&[late])]);
+        assert_eq!(behind.lacks(&before).len(), 1);
+        assert!(!before.is_known_at(&behind.position));
     }
 
     #[test]

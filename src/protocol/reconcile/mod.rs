@@ -238,22 +238,7 @@ impl Reconciler {
             .set(now.time.after(LOOK_EVERY), Timer::Reconcile);
         self.sessions
             .retain(|_, session| now.time.since(session.active_at) < SILENCE);
-        let due: Vec<PartitionId> = core
-            .replicas
-            .values()
-            .filter(|replica| now.time.since(replica.reconciled_at) >= core.limits.reconcile_every)
-            .map(|replica| replica.partition)
-            .collect();
-        for partition in due {
-            let routine = self
-                .sessions
-                .values()
-                .filter(|session| session.mode == Mode::Routine);
-            if routine.count() >= ROUTINE_MAX {
-                break;
-            }
-            self.begin_round(now, core, partition);
-        }
+        self.begin_due(now, core);
         let waiting: Vec<PartitionId> = self.sessions.keys().copied().collect();
         for partition in waiting {
             self.advance(now, core, partition, outputs);
@@ -261,10 +246,20 @@ impl Reconciler {
         self.refill_retired(now, core, outputs);
     }
 
-    fn begin_round(&mut self, now: Now, core: &mut Core, partition: PartitionId) {
-        if self.sessions.contains_key(&partition) {
-            return;
+    /// Begins the rounds that are due, as far as there is room; says of which partitions.
+    fn begin_due(&mut self, now: Now, core: &mut Core) -> Vec<PartitionId> {
+        let is_routine = |session: &&Session| session.mode == Mode::Routine;
+        let routine = self.sessions.values().filter(is_routine).count();
+        let is_free = |partition: &PartitionId| !self.sessions.contains_key(partition);
+        let due = due(now, core).into_iter().filter(is_free);
+        let begun: Vec<PartitionId> = due.take(ROUTINE_MAX.saturating_sub(routine)).collect();
+        for partition in &begun {
+            self.begin_round(now, core, *partition);
         }
+        begun
+    }
+
+    fn begin_round(&mut self, now: Now, core: &mut Core, partition: PartitionId) {
         let peers = partners(core, partition);
         let Some(replica) = core.replicas.get_mut(&partition) else {
             return;
@@ -340,16 +335,18 @@ impl Reconciler {
                     let pair = (partition, session.peer);
                     self.doubts.insert(pair, session.doubts);
                 }
-                let Some(region) = core.region_of(session.peer) else {
-                    return;
-                };
-                self.divergence.insert((region, partition), session.rows);
+                if let Some(region) = core.region_of(session.peer) {
+                    self.divergence.insert((region, partition), session.rows);
+                }
                 // What differed is looked at again soon, so that a mended difference does not stand for long.
                 if session.rows > 0
                     && let Some(replica) = core.replicas.get_mut(&partition)
                 {
                     replica.reconcile_turn = replica.reconcile_turn.wrapping_sub(1);
                     replica.reconciled_at = now.time;
+                }
+                for partition in self.begin_due(now, core) {
+                    self.advance(now, core, partition, outputs);
                 }
             }
         }
@@ -448,6 +445,17 @@ impl Reconciler {
             u64::try_from(bytes).unwrap_or(u64::MAX),
         );
     }
+}
+
+/// The partitions whose next round is due. Those come first that have waited longest: where there are more than sessions
+/// can be begun for, each has its turn.
+fn due(now: Now, core: &Core) -> Vec<PartitionId> {
+    let replicas = core.replicas.values();
+    let is_due =
+        |replica: &&Replica| now.time.since(replica.reconciled_at) >= core.limits.reconcile_every;
+    let mut due: Vec<&Replica> = replicas.filter(is_due).collect();
+    due.sort_by_key(|replica| replica.reconciled_at);
+    due.into_iter().map(|replica| replica.partition).collect()
 }
 
 /// With whom a replica reconciles a partition: the next live neighbour in line; and, for the first live
@@ -603,6 +611,82 @@ mod refills {
         assert_eq!(after, next);
     }
 
+    /// The peer is up.
+    fn hear(core: &mut Core, sequence: u64) {
+        core.peers.on_connected(PEER);
+        let life = crate::model::Incarnation(1);
+        let echo = core.peers.get_mut(PEER).unwrap().next_sequence(now(1).time);
+        core.peers
+            .on_heartbeat(now(1).time, PEER, life, sequence, echo);
+    }
+
+    /// The peer told what we have, too: all is alike.
+    fn agree(reconciler: &mut Reconciler, core: &mut Core, now: Now, outputs: &mut Vec<Output>) {
+        let asked: Vec<(PartitionId, u64)> = outputs
+            .drain(..)
+            .filter_map(|output| match output {
+                Output::Send {
+                    message: Message::DigestAsk { id, partition, .. },
+                    ..
+                } => Some((partition, id)),
+                Output::Send { .. }
+                | Output::Change { .. }
+                | Output::Query { .. }
+                | Output::Reply { .. }
+                | Output::Report(_) => None,
+            })
+            .collect();
+        for (partition, id) in asked {
+            let position = Position::default();
+            let hashes = vec![vec![0; 16]];
+            let mine = Answer::Digest {
+                position: position.clone(),
+                hashes: hashes.clone(),
+            };
+            reconciler.on_half(now, core, partition, Half::Compare(id), mine, outputs);
+            let told = Told::Digest(position, hashes);
+            assert!(reconciler.on_told(now, core, PEER, id, told, outputs));
+        }
+    }
+
+    /// With more partitions than rounds in the time between two of one, the last were never compared (simulator, seed
+    /// 29003441).
+    #[test]
+    fn every_partition_has_its_turn() {
+        let mut core = core(Position::default());
+        hear(&mut core, 1);
+        let regions = [(RegionId(1), vec![NodeId(1), PEER])];
+        for index in 0..1_000 {
+            let partition = PartitionId { index, ..PARTITION };
+            let state = crate::model::PartitionState {
+                partition,
+                position: Position::default(),
+                trimmed: BTreeMap::new(),
+                is_serving: true,
+                has_served: false,
+                remembered: BTreeMap::new(),
+            };
+            let replica = Replica::new(state, core.me, RegionId(1), &regions);
+            core.replicas.insert(partition, replica);
+        }
+        let mut reconciler = Reconciler::new(Time::default(), 1 << 30);
+        let mut outputs = Vec::new();
+        // Some twenty rounds are done between two looks, of the twenty-five that are due then.
+        for look in 0..400 {
+            let now = Now {
+                time: Time(10_000_000 + look * 250_000),
+                wall: now(10).wall,
+            };
+            reconciler.on_timer(now, &mut core, &mut outputs);
+            for _ in 0..10 {
+                agree(&mut reconciler, &mut core, now, &mut outputs);
+            }
+        }
+        let since = |replica: &Replica| replica.reconciled_at;
+        let eldest = core.replicas.values().map(since).min().unwrap();
+        assert!(eldest > Time(80_000_000), "{eldest:?}");
+    }
+
     #[test]
     fn what_a_peer_has_retired_and_we_have_not_noted_is_filled_by_digest() {
         let mut core = core(position(&[(actor(3, 1), 4)]));
@@ -616,13 +700,7 @@ mod refills {
         let mut outputs = Vec::new();
         reconciler.refill_retired(now(1), &mut core, &mut outputs);
         assert_eq!(reconciler.len(), 0, "the peer is not up");
-        let heard = |core: &mut Core, sequence| {
-            let life = crate::model::Incarnation(1);
-            let echo = core.peers.get_mut(PEER).unwrap().next_sequence(now(1).time);
-            core.peers
-                .on_heartbeat(now(1).time, PEER, life, sequence, echo);
-        };
-        heard(&mut core, 1);
+        hear(&mut core, 1);
         reconciler.refill_retired(now(1), &mut core, &mut outputs);
         assert_eq!(reconciler.len(), 1);
     }

@@ -37,7 +37,7 @@ fn show_nothing(bench: &mut Bench) -> Vec<Selection> {
             let told = Message::Selected {
                 id,
                 position: at(&[(from, 4)]),
-                state: super::super::sides::state(std::iter::empty()),
+                state: super::super::sides::Side::default().state(),
                 rows: Vec::new(),
                 next: None,
             };

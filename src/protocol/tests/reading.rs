@@ -42,7 +42,7 @@ fn nothing(id: u64, position: crate::model::Position) -> Message {
     Message::Selected {
         id,
         position,
-        state: super::super::sides::state(std::iter::empty()),
+        state: super::super::sides::Side::default().state(),
         rows: Vec::new(),
         next: None,
     }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Answer, Context, Dot, Level, NodeId, Once, OpId, Part, Place, Query, Row, RowKey, Selection,
-    Share, Siblings, Stamp, Tally, Timestamp, Wall,
+    Answer, Context, Dot, Level, NodeId, Once, OpId, Part, Place, Position, Query, Row, RowKey,
+    Selection, Share, Siblings, Stamp, Tally, Timestamp, Wall,
 };
 use crate::protocol::{Message, Operation, Outcome, Request};
 
@@ -19,7 +19,7 @@ fn siblings(versions: &[crate::model::Version]) -> Row {
 }
 
 fn state(rows: &[(RowKey, Row)]) -> u128 {
-    super::super::sides::state(rows.iter().map(|(key, row)| (key, row)))
+    super::super::sides::Side::new(Position::default(), rows.to_vec(), None).state()
 }
 
 /// Begins a read; gives the id of the question to the peer, which is the first one.
