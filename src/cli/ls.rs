@@ -87,3 +87,33 @@ impl LsArgs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::super::fake::{Fake, run};
+
+    #[tokio::test]
+    async fn short_pages_are_followed_but_not_one_that_leads_back() {
+        let fake = Fake::start(&[("eu", 1)]).await;
+        for n in 0..10 {
+            fake.put("eu", "default", format!("k{n}").as_bytes(), Some(b"v"));
+            let conflict = json!({"key": "k", "value": null, "region": "eu", "timestamp": "1.0",
+                "winner_region": "us", "winner_timestamp": "2.0", "expires": "2026-01-01T00:00:00.000Z"});
+            fake.world().conflicts.push(conflict);
+        }
+        fake.world().page_rows_max = Some(3);
+        for line in ["ls", "conflicts --json"] {
+            assert_eq!(run(&fake, line).await.unwrap().lines().count(), 10);
+        }
+        fake.world().page_rows_max = Some(0);
+        for line in ["ls", "conflicts"] {
+            let ended = tokio::time::timeout(Duration::from_secs(5), run(&fake, line)).await;
+            let error = ended.expect("it ends").unwrap_err().to_string();
+            assert!(error.contains("leads nowhere"), "{error}");
+        }
+    }
+}

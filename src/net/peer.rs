@@ -9,6 +9,7 @@ use crate::model::{Duration, NodeId};
 use crate::protocol::{Lane, Message};
 
 use super::config::{NetConfig, NetStats, PeerInfo};
+use super::frame::MESSAGE_BYTES_MAX;
 use super::lane::{Dropped, LaneQueue};
 
 /// One peer, as `Network::send`, the session and the counters see it.
@@ -75,7 +76,15 @@ impl Peer {
         let counter = match self.lane(lane).push(message) {
             Ok(()) => &self.counters.sent_messages,
             Err(Dropped::Full) => &self.counters.dropped_full,
-            Err(Dropped::Closed | Dropped::TooLong) => &self.counters.dropped_unsent,
+            Err(Dropped::Closed) => &self.counters.dropped_unsent,
+            Err(Dropped::TooLong) => {
+                tracing::error!(
+                    lane = ?lane,
+                    "a message is longer than {MESSAGE_BYTES_MAX} bytes and cannot be sent: what it says never comes; on the \
+                     lane `Control` the topology has too many partitions and nodes"
+                );
+                &self.counters.dropped_unsent
+            }
         };
         add(counter, 1);
     }

@@ -319,7 +319,7 @@ fn tell(topology: &Topology, me: NodeId, report: &Report) {
                 node,
                 partition = place(partition),
                 peer = name(*peer),
-                "log was trimmed: reconcile by digest"
+                "no log brings any more what this replica lacks: fetch it by digest"
             );
         }
         Report::Reconciled {

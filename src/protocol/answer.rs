@@ -112,7 +112,7 @@ pub(super) fn is_of_one_key(selection: &Selection) -> bool {
 }
 
 /// What a peer selected.
-pub(super) fn selected(id: u64, whole: bool, answer: Answer) -> Message {
+pub(super) fn selected(core: &Core, id: u64, whole: bool, answer: Answer) -> Message {
     let Answer::Selected {
         position,
         rows,
@@ -126,7 +126,8 @@ pub(super) fn selected(id: u64, whole: bool, answer: Answer) -> Message {
         return Message::CannotRead { id };
     }
     let side = Side::new(position, rows, next.clone());
-    let state = side.state();
+    let partition = side.rows.keys().next().map(|key| core.partition(key));
+    let state = side.state(core.collected(partition));
     let rows = if whole {
         side.rows.into_iter().collect()
     } else {

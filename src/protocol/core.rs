@@ -91,8 +91,8 @@ pub(super) enum Purpose {
     PeerSums(Box<Summing>),
     /// This node's own half of a step of reconciliation.
     Reconcile(PartitionId, Half),
-    /// A row that reconciliation mends here.
-    Mend(PartitionId),
+    /// A row that a session of reconciliation mends here.
+    Mend(PartitionId, u64),
     /// The position after reconciliation.
     Raise(PartitionId, Position),
     /// What a replica does by itself.
@@ -283,6 +283,13 @@ impl Core {
 
     pub(super) fn partition(&self, key: &RowKey) -> PartitionId {
         key.partition(self.placement.partition_count())
+    }
+
+    /// The floor by which a partition here last collected tombstones.
+    pub(super) fn collected(&self, partition: Option<PartitionId>) -> &BTreeMap<Actor, u64> {
+        static NOTHING: BTreeMap<Actor, u64> = BTreeMap::new();
+        let replica = partition.and_then(|partition| self.replicas.get(&partition));
+        replica.map_or(&NOTHING, |replica| &replica.collected)
     }
 
     pub(super) fn region_of(&self, node: NodeId) -> Option<RegionId> {

@@ -46,6 +46,12 @@ impl Gates {
         self.0.len()
     }
 
+    /// Whether one more may wait: while a region is cut off they all wait as long as they may, and must not take the
+    /// places of those that need not.
+    pub(super) fn has_room(&self, core: &Core) -> bool {
+        self.0.len() < core.limits.requests_max.div_ceil(2)
+    }
+
     /// Lets an operation wait.
     pub(super) fn wait(&mut self, now: Time, core: &mut Core, accepted: Accepted) {
         let id = core.id();
@@ -73,13 +79,8 @@ impl Gates {
 
     /// An operation has waited long enough.
     pub(super) fn on_timer(&mut self, id: u64) -> Option<Accepted> {
-        self.0.remove(&id).map(|pending| Accepted {
-            gate: Gate {
-                wait_micros: 0,
-                ..pending.accepted.gate
-            },
-            ..pending.accepted
-        })
+        let pending = self.0.remove(&id);
+        pending.map(|pending| pending.accepted.without_wait())
     }
 }
 

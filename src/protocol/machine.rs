@@ -251,6 +251,7 @@ impl Machine {
             Timer::Hedge(id) => self.reads.on_hedge(&mut self.core, id, outputs),
             Timer::Select(id) => self.selects.on_deadline(&mut self.core, id, outputs),
             Timer::SelectHedge(id) => self.selects.on_hedge(&mut self.core, id, outputs),
+            Timer::List(id) => self.lists.on_deadline(&mut self.core, id, outputs),
             Timer::Gate(id) => {
                 if let Some(accepted) = self.gates.on_timer(id) {
                     self.route(now, accepted, outputs);

@@ -42,6 +42,14 @@ pub(super) struct Accepted {
     pub(super) deadline: Time,
 }
 
+impl Accepted {
+    /// The same, if it has waited long enough for what it must have seen.
+    pub(super) fn without_wait(mut self) -> Self {
+        self.gate.wait_micros = 0;
+        self
+    }
+}
+
 impl Machine {
     /// An operation of a client, or of a peer that passed it on.
     pub(super) fn on_operation(&mut self, now: Now, asked: Asked, outputs: &mut Vec<Output>) {
@@ -135,10 +143,11 @@ impl Machine {
         }
         match gate::verdict(core, &accepted) {
             Verdict::Open => self.carry_out(now, accepted, outputs),
-            Verdict::Wait => {
+            Verdict::Wait if self.gates.has_room(core) => {
                 core.count(Counter::GatesWaited, 1);
                 self.gates.wait(now.time, core, accepted);
             }
+            Verdict::Wait => self.admit(now, accepted.without_wait(), outputs),
             Verdict::Forward(region) => {
                 core.count(Counter::GatesForwarded, 1);
                 let gate = Gate {
@@ -234,6 +243,7 @@ impl Machine {
                     after,
                     rows_max: usize::try_from(rows_max).unwrap_or(usize::MAX),
                     bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
+                    deadline,
                 };
                 self.lists.start(core, request, outputs);
             }

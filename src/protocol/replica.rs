@@ -76,7 +76,7 @@ pub(super) struct Replica {
     regions: Vec<(RegionId, Vec<NodeId>)>,
     /// The other replicas of this region.
     pub(super) neighbours: Vec<NodeId>,
-    /// When routine reconciliation was last begun, and with which peers it goes on.
+    /// When the last round of reconciliation was begun, and with which peer in line the next one is.
     pub(super) reconciled_at: Time,
     pub(super) reconcile_turn: usize,
     /// The floor by which tombstones were last collected, and the next collection in preparation.

@@ -274,7 +274,7 @@ impl Selects {
                 let state = told.state;
                 let side = Side::new(told.position, told.rows, told.next);
                 // A hash that was repeated is not the rows.
-                if side.state() != state {
+                if !side.is_of(state) {
                     return;
                 }
                 select.said.insert(from, Word::Whole(side));
@@ -421,7 +421,9 @@ impl Selects {
             return;
         }
         let mut differing = Vec::new();
-        let own = select.own.here().map(|own| (own, own.state()));
+        let partition = select.asking.key().map(|key| core.partition(key));
+        let collected = core.collected(partition);
+        let own = select.own.here().map(|own| (own, own.state(collected)));
         for (node, word) in &mut select.said {
             if let Word::Early(told) = word {
                 let is_same = own.is_some_and(|(own, state)| {

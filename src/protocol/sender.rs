@@ -14,11 +14,14 @@ use super::core::{Core, Counter, Purpose, REWIND_EVERY, send};
 use super::message::{Ack, Append, Lane, Mark, Message, Want};
 use super::recent::{Piece, Recent};
 use super::step::{Now, Output};
+use super::timers::Timer;
 
 /// While something is in flight to another region, fresh changes wait so long for company.
 const LINGER: Duration = Duration::from_millis(2);
 /// Or until there are so many.
 const LINGER_CHANGES: u64 = 16;
+/// A page of log that the disk did not give is asked for again after this.
+const UNREADABLE_PAUSE: Duration = Duration::from_millis(250);
 /// Pieces in flight on one stream; beyond it the window is full whatever their bytes.
 const PIECES_MAX: usize = 1024;
 
@@ -118,7 +121,7 @@ impl Sender {
         self.dirty.extend(of_log.map(|(id, _)| *id));
     }
 
-    /// A log is passed over anew here, or its rows came without it: what its streams sent while it was not complete
+    /// A log is passed over anew here: what its streams sent while it was not complete
     /// may lack rows that have moved on in the one pass and not in the other. So may what they send until it is complete further,
     /// for a page may have been read before.
     pub(super) fn tear(&mut self, partition: PartitionId, actor: Actor) {
@@ -135,7 +138,7 @@ impl Sender {
     /// A log is complete here up to a number, and was not before: what its streams sent meanwhile may have passed over rows
     /// that stand anywhere up to there, so only a receiver that has got so far is complete.
     pub(super) fn hold_until(&mut self, partition: PartitionId, actor: Actor, complete: u64) {
-        self.on_complete(partition, actor);
+        self.torn.remove(&(partition, actor));
         for (_, stream) in self.streams.range_mut(of_log(partition, actor)) {
             if stream.whole < stream.sent {
                 stream.gaps_until = stream.gaps_until.max(complete);
@@ -143,9 +146,10 @@ impl Sender {
         }
     }
 
-    /// A log is complete here further than before. A page that was read before, and leads beyond what was complete then, is not
-    /// taken any more.
-    pub(super) fn on_complete(&mut self, partition: PartitionId, actor: Actor) {
+    /// A log is complete here further than before, and its rows came without it: what its streams sent meanwhile is sent
+    /// anew, and what they send from now on is whole up to there.
+    pub(super) fn on_raised(&mut self, partition: PartitionId, actor: Actor) {
+        self.tear(partition, actor);
         self.torn.remove(&(partition, actor));
     }
 
@@ -331,7 +335,7 @@ impl Sender {
         if !is_local && !stream.in_flight.is_empty() && head - stream.sent < LINGER_CHANGES {
             let due = stream.last_sent.after(LINGER);
             if now.time < due {
-                core.timers.set(due, super::timers::Timer::Stream(id));
+                core.timers.set(due, Timer::Stream(id));
                 return false;
             }
         }
@@ -392,12 +396,16 @@ impl Sender {
             return;
         };
         stream.reading = None;
-        if let Answer::Log(page) = answer
-            && !self.take_page(now, core, (id, after), page, outputs)
-        {
+        let Answer::Log(page) = answer else {
             self.dirty.remove(&id);
-        } else {
+            let again = now.time.after(UNREADABLE_PAUSE);
+            core.timers.set(again, Timer::Stream(id));
+            return;
+        };
+        if self.take_page(now, core, (id, after), page, outputs) {
             self.dirty.insert(id);
+        } else {
+            self.dirty.remove(&id);
         }
     }
 
@@ -429,7 +437,7 @@ impl Sender {
         let complete = replica.map_or(0, |replica| replica.staged_complete(id.actor));
         let durable = replica.map_or(0, |replica| replica.position.reach(id.actor).complete);
         // It was read before that was there which has filled its holes since: it is read again, once that is on disk
-        // (seed 25000739).
+        // (see `docs/protocol.md`).
         if page.complete_upto < page.to.min(complete) {
             return complete <= durable;
         }

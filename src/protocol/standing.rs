@@ -2,7 +2,8 @@
 //!
 //! A replica that already holds something newer says so. A write *stands* at a replica if it was the newest there when it
 //! came, and the replica served: one that does not may lack what it once had. Where it stood at a majority of the region,
-//! nothing hid it that had finished before it began, and it is done, whatever came since. Where it cannot come to stand at a
+//! nothing hid it that had finished before it began, and it is done, whatever came since; so it is while it stood at all that
+//! have told. Where it cannot come to stand at a
 //! majority, no quorum can have shown it, and something that had finished may hide it (P2). Until one of the two is certain it is
 //! open. Only registers can be hidden so; what merges by causality cannot. See decisions 21, 22 and 26.
 
@@ -36,8 +37,8 @@ enum Said {
 
 /// Whether a write may be hidden.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
-    /// It stood at a majority of the region, or wherever it is yet.
+pub(super) enum Standing {
+    /// It stood at a majority of the region, or at all that have told so far.
     Stands,
     /// It cannot come to stand at a majority any more.
     Hidden,
@@ -114,18 +115,18 @@ impl Heard {
 
     /// By where it stood, and where it may yet come to, or have come to since they told, in a region of so many replicas. One that
     /// has not served since it was stamped has shown it to nobody.
-    pub(super) fn verdict(&self, replicas: usize) -> Verdict {
+    pub(super) fn standing(&self, replicas: usize) -> Standing {
         let majority = replicas / 2 + 1;
         let count = |said| self.told.values().filter(|one| **one == said).count();
         let (stood, hidden) = (count(Said::Stood), count(Said::Hidden));
         let has_settled = |node| matches!(self.told.get(node), Some(Said::Stood | Said::Hidden));
         let open = self.serving.iter().filter(|node| !has_settled(*node));
         if stood >= majority || stood == self.told.len() {
-            Verdict::Stands
+            Standing::Stands
         } else if hidden > 0 && stood + open.count() < majority {
-            Verdict::Hidden
+            Standing::Hidden
         } else {
-            Verdict::Open
+            Standing::Open
         }
     }
 }
@@ -142,59 +143,59 @@ mod tests {
                 &[(1, Stood), (2, Stood)][..],
                 &[1, 2, 3][..],
                 3,
-                Verdict::Stands,
+                Standing::Stands,
             ),
             (
                 &[(1, Stood), (2, Stood), (3, Hidden)],
                 &[1, 2, 3],
                 3,
-                Verdict::Stands,
+                Standing::Stands,
             ),
-            (&[(1, Stood), (3, Hidden)], &[1, 2, 3], 3, Verdict::Open),
-            (&[(1, Stood), (3, Hidden)], &[1, 3], 3, Verdict::Hidden),
+            (&[(1, Stood), (3, Hidden)], &[1, 2, 3], 3, Standing::Open),
+            (&[(1, Stood), (3, Hidden)], &[1, 3], 3, Standing::Hidden),
             (
                 &[(1, Stood), (2, Hidden), (3, Hidden)],
                 &[1, 2, 3],
                 3,
-                Verdict::Hidden,
+                Standing::Hidden,
             ),
-            (&[(1, Stood)], &[1], 1, Verdict::Stands),
-            (&[(1, Stood), (2, Hidden)], &[1, 2], 2, Verdict::Hidden),
+            (&[(1, Stood)], &[1], 1, Standing::Stands),
+            (&[(1, Stood), (2, Hidden)], &[1, 2], 2, Standing::Hidden),
             (
                 &[(1, Stood), (2, Stood), (3, Hidden)],
                 &[1, 2, 3, 4, 5],
                 5,
-                Verdict::Open,
+                Standing::Open,
             ),
             (
                 &[(1, Stood), (2, Hidden), (3, Hidden)],
                 &[1, 2, 3, 4],
                 5,
-                Verdict::Hidden,
+                Standing::Hidden,
             ),
             // Unsafe: nobody else was waited for.
-            (&[(1, Stood)], &[1, 2, 3], 3, Verdict::Stands),
+            (&[(1, Stood)], &[1, 2, 3], 3, Standing::Stands),
             // Who did not serve when it came says nothing.
-            (&[(1, Stood), (2, Nothing)], &[1, 3], 3, Verdict::Open),
-            (&[(1, Stood), (2, Nothing)], &[1], 3, Verdict::Open),
+            (&[(1, Stood), (2, Nothing)], &[1, 3], 3, Standing::Open),
+            (&[(1, Stood), (2, Nothing)], &[1], 3, Standing::Open),
             (
                 &[(1, Stood), (2, Nothing), (3, Stood)],
                 &[1, 3],
                 3,
-                Verdict::Stands,
+                Standing::Stands,
             ),
             (
                 &[(1, Stood), (2, Nothing), (3, Hidden)],
                 &[1, 3],
                 3,
-                Verdict::Hidden,
+                Standing::Hidden,
             ),
             // It has served since, and may have shown it.
             (
                 &[(1, Stood), (2, Nothing), (3, Hidden)],
                 &[1, 2, 3],
                 3,
-                Verdict::Open,
+                Standing::Open,
             ),
         ] {
             let mut heard = Heard::new(BTreeMap::new());
@@ -203,7 +204,7 @@ mod tests {
                 .iter()
                 .map(|(node, said)| (NodeId(*node), *said))
                 .collect();
-            let found = heard.verdict(replicas);
+            let found = heard.standing(replicas);
             assert_eq!(found, expected, "{told:?} of {replicas}");
         }
     }

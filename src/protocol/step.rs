@@ -145,7 +145,7 @@ pub enum Report {
     ClockAhead(NodeId),
     /// A partition has caught up with its region and serves.
     Serving(PartitionId),
-    /// A log was trimmed past our position: the partition is reconciled with this peer.
+    /// No log brings any more what this replica lacks: the partition is filled from this peer by digest.
     Reconciling(PartitionId, NodeId),
     /// Reconciliation raised the position; so many rows were exchanged.
     Reconciled {

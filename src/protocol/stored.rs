@@ -35,8 +35,7 @@ impl Machine {
                 let replica = core.replicas.get_mut(partition);
                 let risen = replica.map(|replica| replica.stage_raised(position));
                 for actor in risen.into_iter().flatten() {
-                    self.sender.tear(*partition, actor);
-                    self.sender.on_complete(*partition, actor);
+                    self.sender.on_raised(*partition, actor);
                 }
             }
             Some(_) => own::on_staged(core, &mut self.sender, &effect),
@@ -100,10 +99,11 @@ impl Machine {
                     send(outputs, peer, lane, Message::Repaired { id, held });
                 }
             }
-            Purpose::Mend(partition) if is_applied => {
-                self.reconciler.on_mended(now, core, partition, outputs);
+            Purpose::Mend(partition, session) if is_applied => {
+                self.reconciler
+                    .on_mended(now, core, (partition, session), outputs);
             }
-            Purpose::Mend(partition) => self.reconciler.abandon(partition),
+            Purpose::Mend(partition, session) => self.reconciler.abandon(partition, session),
             Purpose::Raise(partition, position) if is_applied => {
                 if let Some(replica) = core.replicas.get_mut(&partition) {
                     replica.on_raised(now.wall, &position);
@@ -184,7 +184,7 @@ impl Machine {
                 self.selects.on_operations(core, id, answer, outputs);
             }
             Purpose::PeerSelect { peer, id, whole } => {
-                let message = answer::selected(id, whole, answer);
+                let message = answer::selected(core, id, whole, answer);
                 send(outputs, peer, Lane::Request, message);
             }
             Purpose::Count(origin) => reply(outputs, origin, answer::count(&answer)),
@@ -216,7 +216,7 @@ impl Machine {
             | Purpose::ReadRepair(_)
             | Purpose::SelectRepair(_)
             | Purpose::PeerRepair { .. }
-            | Purpose::Mend(_)
+            | Purpose::Mend(..)
             | Purpose::Raise(..)
             | Purpose::Upkeep
             | Purpose::Retire(..)

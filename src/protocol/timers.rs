@@ -25,12 +25,14 @@ pub(super) enum Timer {
     Write(u64),
     /// A read's deadline.
     Read(u64),
-    /// A read asks one more replica.
+    /// A read asks the replicas that it has not asked yet.
     Hedge(u64),
     /// The deadline of a read of several rows.
     Select(u64),
-    /// Such a read asks one more replica.
+    /// Such a read does.
     SelectHedge(u64),
+    /// The deadline of a page of a listing.
+    List(u64),
     /// A request has waited long enough for what it must have seen.
     Gate(u64),
     /// A wait for regions asks again, or ends.

@@ -25,7 +25,7 @@ use super::quorum::{Kind, Quorum};
 use super::read_quorum::Terms;
 use super::select::{Asker, Observed, SelectRequest};
 use super::sender::Sender;
-use super::standing::{Heard, Verdict, Word};
+use super::standing::{Heard, Standing, Word};
 use super::step::Output;
 use super::timers::Timer;
 
@@ -94,6 +94,8 @@ impl Writes {
     ) {
         let partition = core.partition(&request.write.key);
         let Some(replica) = core.replicas.get(&partition) else {
+            let outcome = Outcome::Unavailable(Unavailable::Replicas);
+            reply(outputs, request.origin, outcome);
             return;
         };
         let quorum = Quorum::new(
@@ -499,7 +501,7 @@ impl Writes {
             return;
         };
         heard.note_serving(core.serving_here(replica));
-        let verdict = heard.verdict(replica.replicas_in(core.region).len());
+        let standing = heard.standing(replica.replicas_in(core.region).len());
         // In this region a replica must have told what it held; elsewhere it is enough to have the change.
         let has = |node: NodeId| {
             if core.is_here(node) {
@@ -510,15 +512,15 @@ impl Writes {
         };
         let is_met = write.quorum.is_met(has) || is_left_out(Guard::WriteQuorum);
         let at = (write.partition, n);
-        if verdict == Verdict::Stands {
+        if standing == Standing::Stands {
             core.undecided.remove(&at);
         } else {
             core.undecided.insert(at);
         }
-        let is_hidden = match verdict {
-            Verdict::Stands => false,
-            Verdict::Hidden => true,
-            Verdict::Open => is_met && is_left_out(Guard::StandFirst),
+        let is_hidden = match standing {
+            Standing::Stands => false,
+            Standing::Hidden => true,
+            Standing::Open => is_met && is_left_out(Guard::StandFirst),
         };
         // It has observed a quorum: what hides it had not finished before it began. Stamped again, it would undo what its
         // condition has not seen.
@@ -528,7 +530,7 @@ impl Writes {
             let newer = heard.newer();
             self.stop_waiting(core, at);
             self.restamp(core, id, newer, outputs);
-        } else if is_met && (is_hidden || verdict == Verdict::Stands) {
+        } else if is_met && (is_hidden || standing == Standing::Stands) {
             let summary = summary.clone();
             write.is_crossed |= is_hidden;
             self.finish(core, id, Some(summary), outputs);

@@ -13,8 +13,8 @@ use super::problem::{Code, Problem};
 /// The version of the sent form below.
 const VERSION: u8 = 1;
 
-/// A place in a keyspace.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A place in a keyspace, in the order of a listing. Any row may stand there, also one that no listing shows.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Cursor {
     /// Which partition to go on with.
     pub(super) index: u16,

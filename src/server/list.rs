@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::metrics::Op;
 use crate::model::{Level, Row, RowKey, Wall, Wanted};
-use crate::protocol::{Operation, Outcome};
+use crate::protocol::{Operation, Outcome, Unavailable};
 
 use super::blob::Blob;
 use super::cursor::Cursor;
@@ -76,7 +76,7 @@ pub(super) struct Listing<'a, T> {
 }
 
 /// Answers with one page. It may be shorter than its limit, even empty, and still have a `next`: when it
-/// is full of bytes or its time is over.
+/// is full of bytes, or has been looked for long enough.
 pub(super) async fn list<N: Node>(
     shared: &Shared<N>,
     uri: &Uri,
@@ -105,7 +105,9 @@ pub(super) async fn list<N: Node>(
     Ok(response)
 }
 
-/// Gathers a page: `form` makes an item of a row, with its bytes, or leaves it out.
+/// Gathers a page: `form` makes an item of a row, with its bytes, or leaves it out. More is asked for in the
+/// first half of the time; the second is for what was asked last to come back. `next` is further on than the
+/// page began, also if nothing was found.
 pub(super) async fn gather<'a, N: Node, T>(
     shared: &'a Shared<N>,
     wanted: Wanted,
@@ -118,10 +120,11 @@ pub(super) async fn gather<'a, N: Node, T>(
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
     let (mut items, mut bytes) = (Vec::new(), 0);
     let mut next = Some(query.cursor);
-    let start = Instant::now();
+    let (start, mut is_further) = (Instant::now(), false);
     while let Some(cursor) = next.clone() {
         let left = asked.timeout.saturating_sub(start.elapsed());
-        if items.len() >= limit || bytes >= PAGE_BYTES_MAX || left.is_zero() {
+        let is_over = left <= asked.timeout / 2;
+        if is_further && (items.len() >= limit || bytes >= PAGE_BYTES_MAX || is_over) {
             break;
         }
         let rows_max = u32::try_from(limit - items.len()).unwrap_or(LIMIT_MAX);
@@ -132,8 +135,8 @@ pub(super) async fn gather<'a, N: Node, T>(
         };
         let (rows, after) = match fetch(shared, wanted, page, cursor, rows_max).await {
             Ok(page) => page,
-            // What was gathered is worth having; the next page meets the trouble first.
-            Err(_) if !items.is_empty() => break,
+            // What was gathered, and the way that was made, is worth having; the next page meets the trouble first.
+            Err(_) if is_further => break,
             Err(problem) => return Err(problem),
         };
         for (key, row) in rows {
@@ -144,6 +147,7 @@ pub(super) async fn gather<'a, N: Node, T>(
             }
         }
         next = after;
+        is_further = true;
     }
     let next = next.map(|cursor| cursor.encode(asked.keyspace.id));
     Ok(Listing {
@@ -162,6 +166,7 @@ async fn fetch<N: Node>(
     rows_max: u32,
 ) -> Result<(Vec<(RowKey, Row)>, Option<Cursor>), Problem> {
     let bytes_max = shared.node.topology().limits.batch_bytes_max;
+    let begun = cursor.clone();
     let operation = Operation::List {
         keyspace: asked.keyspace.id,
         wanted,
@@ -174,7 +179,13 @@ async fn fetch<N: Node>(
     let Outcome::Page { rows, next } = outcome else {
         return Err(shared.problem(&outcome, &asked));
     };
-    Ok((rows, next.map(|(index, after)| Cursor { index, after })))
+    let next = next.map(|(index, after)| Cursor { index, after });
+    if next.as_ref().is_some_and(|next| *next <= begun) {
+        // Who went on from there would never come to an end.
+        let outcome = Outcome::Unavailable(Unavailable::Replicas);
+        return Err(shared.problem(&outcome, &asked));
+    }
+    Ok((rows, next))
 }
 
 impl Query {

@@ -320,7 +320,8 @@ impl<N: Node> Shared<N> {
             Denial::Siblings => Problem::new(
                 Code::TooManySiblings,
                 format!(
-                    "nothing was written: the key has {} concurrent values; read it, and write with its Sterna-Context",
+                    "nothing was written: the key would have more than {} concurrent values, or more than 2 MiB of them; read it, \
+                     and write with its Sterna-Context",
                     limits.siblings_max
                 ),
             ),

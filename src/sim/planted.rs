@@ -53,7 +53,7 @@ const PLANTED: &[Planted] = &[
     (Bug::Without(Guard::Compact), VALUES, 6),
     (Bug::Without(Guard::ReadLive), VALUES, 16),
     (Bug::Without(Guard::LoserCounts), &["conflict"], 4),
-    (Bug::Without(Guard::Surplus), VALUES, 94),
+    (Bug::Without(Guard::Surplus), VALUES, 32),
     (Bug::HideNewer, VALUES, 38),
     (Bug::Without(Guard::ReadQuorum), VALUES, 2),
     (Bug::Without(Guard::Restamp), VALUES, 65),

@@ -45,7 +45,8 @@ impl<E: Engine> Door<E> {
         Ok(())
     }
 
-    /// Goes on with what is noted, and with a collection. Nothing is staged if there is nothing to do.
+    /// Goes on with what is noted, and with a collection: each has its share, since a sweep may begin again for ever.
+    /// Nothing is staged if there is nothing to do.
     pub(super) fn continue_sweeps(
         &mut self,
         wall: Wall,
@@ -54,26 +55,17 @@ impl<E: Engine> Door<E> {
         if !self.partitions.contains_key(&partition) {
             return Ok(Effect::Refused { reason: NOT_HERE });
         }
+        let left = self.sweep_retired(partition, self.sweep_rows)?;
+        let share = if self.is_collecting(partition) {
+            left.div_ceil(2)
+        } else {
+            left
+        };
+        let looked_at = self.take_turns(partition, share)?;
+        // Never nothing, whatever else was swept: a collection must come to its end, too.
+        let rest = left.saturating_sub(looked_at).max(1);
+        self.continue_collecting(wall, partition, rest)?;
         let span = keys::sweep_span(partition);
-        let sweeps = self.list(Space::Meta, &span, SWEEPS_MAX)?;
-        let mut left = self.sweep_retired(partition, self.sweep_rows)?;
-        for (stored, value) in sweeps {
-            if left == 0 {
-                break;
-            }
-            let noted: SweepForm = form::open(Space::Meta, &stored, &value)?;
-            let clear = keys::parse_sweep(&stored).ok_or(Error::Corrupt {
-                what: "the name of a record is damaged",
-            })?;
-            match self.load(&clear)?.map(|clear| clear.row) {
-                Some(Row::Clear(row)) => {
-                    let looked_at = self.sweep_on(partition, &clear, &row.cleared, noted, left)?;
-                    left = left.saturating_sub(looked_at);
-                }
-                Some(_) | None => self.staged.remove(Space::Meta, stored),
-            }
-        }
-        self.continue_collecting(wall, partition, left)?;
         let known = self.partitions.get(&partition);
         let is_unswept = known.is_some_and(|known| !known.unswept.is_empty());
         let has_more = is_unswept
@@ -83,6 +75,43 @@ impl<E: Engine> Door<E> {
             partition,
             has_more,
         })
+    }
+
+    /// Goes on with sweeps until they have looked at so many rows, each in its turn. Says how many they looked at.
+    fn take_turns(&mut self, partition: PartitionId, rows_max: usize) -> Result<usize, Error> {
+        let mut left = rows_max;
+        for (stored, value) in self.next_sweeps(partition)? {
+            if left == 0 {
+                break;
+            }
+            let noted: SweepForm = form::open(Space::Meta, &stored, &value)?;
+            let clear = keys::parse_sweep(&stored).ok_or(Error::Corrupt {
+                what: "the name of a record is damaged",
+            })?;
+            if let Some(known) = self.partitions.get_mut(&partition) {
+                known.last_sweep.clone_from(&stored);
+            }
+            match self.load(&clear)?.map(|clear| clear.row) {
+                Some(Row::Clear(row)) => {
+                    let looked_at = self.sweep_on(partition, &clear, &row.cleared, noted, left)?;
+                    left = left.saturating_sub(looked_at);
+                }
+                Some(_) | None => self.staged.remove(Space::Meta, stored),
+            }
+        }
+        Ok(rows_max - left)
+    }
+
+    /// The sweeps whose turn it is: those behind the one that was gone on with last, and then those from the first to it.
+    fn next_sweeps(&self, partition: PartitionId) -> Result<Vec<(Vec<u8>, Bytes)>, Error> {
+        let known = self.partitions.get(&partition);
+        let last = known.map_or_else(Vec::new, |known| known.last_sweep.clone());
+        let span = keys::sweep_span(partition);
+        let first = self.list(Space::Meta, &span, SWEEPS_MAX)?;
+        let mut sweeps = self.list(Space::Meta, &span.after(last.clone()), SWEEPS_MAX)?;
+        sweeps.extend(first.into_iter().filter(|(stored, _)| *stored <= last));
+        sweeps.truncate(SWEEPS_MAX);
+        Ok(sweeps)
     }
 
     /// Goes on with one sweep, and notes how far it came. Says how many rows it looked at.

@@ -31,7 +31,7 @@ pub struct OpenOptions {
     pub conflicts_kept: BTreeMap<KeyspaceId, Duration>,
     /// The wall clock, for a new incarnation.
     pub wall: Wall,
-    /// Chance, for a new incarnation; 20 bits of it are used.
+    /// Chance: 20 bits of it are for a new incarnation, and it is the seed of when and where the scrub begins.
     pub chance: u64,
     /// Rows that a clear takes away with it, and a piece of its sweep later: what other writes may have to wait for.
     pub sweep_rows: usize,

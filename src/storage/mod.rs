@@ -31,6 +31,7 @@ mod memory;
 mod merge;
 mod partition;
 mod published;
+mod questions;
 mod queue;
 mod raise;
 mod reader;

@@ -72,6 +72,8 @@ pub(super) struct Partition {
     pub(super) retired: BTreeMap<NodeId, Incarnation>,
     /// Nodes of whose retired logs entries may be left on disk: all of them after a start.
     pub(super) unswept: BTreeSet<NodeId>,
+    /// The name of the sweep that was gone on with last: they have their turns.
+    pub(super) last_sweep: Vec<u8>,
     /// A collection that did not come to its end.
     pub(super) collecting: Option<Collecting>,
     /// Up to when rows have expired: what the row of the partition says.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::model::Duration;
+use crate::model::{Duration, PartitionId};
 
 use super::damage::Fate;
 use super::engine::Snapshot;
@@ -92,11 +92,11 @@ impl Scrub {
         }
     }
 
-    /// Lets a slice of time pass; breaks when it has ended.
-    fn pause(&self) -> Go {
-        let slice = Duration::from_secs(1) / u32::try_from(SLICES).unwrap_or(1);
+    /// Lets slices of time pass; breaks when it has ended.
+    fn pause(&self, slices: u64) -> Go {
+        let pause = Duration::from_millis(slices.saturating_mul(1000 / SLICES));
         let waits = |wish: &mut Wish| !wish.has_ended;
-        let waited = self.changed.wait_timeout_while(self.lock(), slice, waits);
+        let waited = self.changed.wait_timeout_while(self.lock(), pause, waits);
         let (wish, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if wish.has_ended {
             Go::Break(())
@@ -114,22 +114,42 @@ pub(super) struct ScrubThread<S: Snapshot> {
     pub(super) options: Arc<StoreOptions>,
 }
 
-/// Counts what is read, and waits when a slice's share is used up.
+/// What is read in one go.
+enum Piece {
+    /// The rows of a partition.
+    Rows(PartitionId),
+    /// Log entries and marks of all of them.
+    Records,
+}
+
+/// Counts what is read, and waits when what may be read in a slice is used up.
 struct Throttle<'a> {
     scrub: &'a Scrub,
-    per_slice: u64,
-    left: u64,
+    slice: Slice,
 }
 
 impl Pace for Throttle<'_> {
     fn on_bytes(&mut self, bytes: u64) -> Go {
         self.scrub.bytes.fetch_add(bytes, Relaxed);
-        if bytes <= self.left {
-            self.left -= bytes;
-            return Go::Continue(());
+        match self.slice.charge(bytes) {
+            0 => Go::Continue(()),
+            slices => self.scrub.pause(slices),
         }
-        self.left = self.per_slice;
-        self.scrub.pause()
+    }
+}
+
+/// What may be read in a slice of time, and what has been.
+pub(super) struct Slice {
+    pub(super) bytes_max: u64,
+    pub(super) used: u64,
+}
+
+impl Slice {
+    /// Slices to wait after so many bytes: a large record takes what might be read in many.
+    pub(super) fn charge(&mut self, bytes: u64) -> u64 {
+        let used = self.used.saturating_add(bytes);
+        self.used = used % self.bytes_max;
+        used / self.bytes_max
     }
 }
 
@@ -137,42 +157,62 @@ impl<S: Snapshot> ScrubThread<S> {
     /// Runs until it is ended.
     pub(super) fn run(self) {
         watch_thread(self.data.as_deref(), Fate::Suspect);
+        let mut chance = fastrand::Rng::with_seed(self.options.open.chance);
         let every = self.options.open.limits.scrub_every;
-        while self.scrub.wait_until_due(every).is_continue() {
+        let mut wait = first_wait(every, &mut chance);
+        while self.scrub.wait_until_due(wait).is_continue() {
             self.scrub.is_running.store(1, Relaxed);
-            let went = self.pass();
+            let went = self.pass(&mut chance);
             self.scrub.is_running.store(0, Relaxed);
             if went.is_break() {
                 return;
             }
             self.scrub.passes.fetch_add(1, Relaxed);
+            wait = every;
         }
     }
 
-    fn pass(&self) -> Go {
+    /// Reads everything, beginning by chance: how far a pass came is not kept, and a node whose passes are all cut short
+    /// by its next start must read its last partition, too, some day.
+    pub(super) fn pass(&self, chance: &mut fastrand::Rng) -> Go {
         let per_second = self.options.open.limits.scrub_bytes_per_second;
-        let per_slice = (per_second / SLICES).max(1);
         let mut pace = Throttle {
             scrub: &self.scrub,
-            per_slice,
-            left: per_slice,
+            slice: Slice {
+                bytes_max: (per_second / SLICES).max(1),
+                used: 0,
+            },
         };
         self.scrub.partitions_done.store(0, Relaxed);
-        for partition in self.reader.partitions() {
-            match self.reader.verify_partition(partition, &mut pace) {
-                Ok(found) if found.was_stopped => return Go::Break(()),
-                Ok(found) => self.judge(partition, &found)?,
-                Err(error) => self.on_damage(&error)?,
+        let partitions = self.reader.partitions().into_iter();
+        let mut pieces: Vec<Piece> = partitions.map(Piece::Rows).collect();
+        pieces.push(Piece::Records);
+        let first = chance.usize(..pieces.len());
+        pieces.rotate_left(first);
+        pieces
+            .iter()
+            .try_for_each(|piece| self.read(piece, &mut pace))
+    }
+
+    fn read(&self, piece: &Piece, pace: &mut dyn Pace) -> Go {
+        match piece {
+            Piece::Rows(partition) => {
+                match self.reader.verify_partition(*partition, pace) {
+                    Ok(found) if found.was_stopped => return Go::Break(()),
+                    Ok(found) => self.judge(*partition, &found)?,
+                    Err(error) => self.on_damage(&error)?,
+                }
+                self.scrub.partitions_done.fetch_add(1, Relaxed);
+                Go::Continue(())
             }
-            self.scrub.partitions_done.fetch_add(1, Relaxed);
-        }
-        match self.reader.verify_records(&mut pace) {
-            Ok(go) => go,
-            Err(error) => self.on_damage(&error),
+            Piece::Records => match self.reader.verify_records(pace) {
+                Ok(go) => go,
+                Err(error) => self.on_damage(&error),
+            },
         }
     }
 
-    fn judge(&self, partition: crate::model::PartitionId, found: &Findings) -> Go {
+    fn judge(&self, partition: PartitionId, found: &Findings) -> Go {
         let Findings {
             unreadable,
             wrong_leaves,
@@ -200,4 +240,10 @@ impl<S: Snapshot> ScrubThread<S> {
         );
         Go::Continue(())
     }
+}
+
+/// Between a start and the first pass: by chance, so that a node that is started again within every interval comes to
+/// one now and then.
+pub(super) fn first_wait(every: Duration, chance: &mut fastrand::Rng) -> Duration {
+    every.mul_f64(chance.f64())
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::model::Ticket;
 use crate::model::{Answer, Change, DigestNode, Duration, Effect, PartitionId, Query, Time, Wall};
 
+use super::questions::Questions;
 use super::queue::{Limit, Queue};
 use super::scrub::Scrub;
 use super::stats::Counters;
@@ -25,12 +26,6 @@ use super::{
 const CHANGES: Limit = Limit {
     items: 65_536,
     bytes: 64 << 20,
-};
-
-/// Questions that may wait for a reader.
-const QUERIES: Limit = Limit {
-    items: 16_384,
-    bytes: usize::MAX,
 };
 
 /// Events that may wait for the loop; when they are full, writer and readers wait.
@@ -115,7 +110,7 @@ pub struct Full<T>(pub T);
 #[derive(Debug)]
 pub struct Store<S: Snapshot = FjallSnapshot> {
     changes: Arc<Queue<(Ticket, Change)>>,
-    queries: Arc<Queue<(Ticket, Query)>>,
+    queries: Questions,
     reader: Reader<S>,
     counters: Arc<Counters>,
     scrub: Arc<Scrub>,
@@ -156,7 +151,7 @@ impl<S: Snapshot> Store<S> {
     ) -> Result<(Self, Opened, mpsc::Receiver<StoreEvent>), Error> {
         let options = Arc::new(options);
         let changes = Arc::new(Queue::new(CHANGES));
-        let queries = Arc::new(Queue::new(QUERIES));
+        let queries = Questions::new();
         let counters = Arc::new(Counters::default());
         let (events, receiver) = mpsc::channel(EVENTS);
         let reader = door.reader();
@@ -188,12 +183,12 @@ impl<S: Snapshot> Store<S> {
             .map_err(Full)
     }
 
-    /// Queues questions. Never blocks.
+    /// Queues questions, those that read much apart from those that do not. Never blocks.
     ///
     /// # Errors
-    /// As [`Store::submit`].
+    /// A queue is full, or the store has stopped: what was not taken is given back.
     pub fn query(&self, queries: Vec<(Ticket, Query)>) -> Result<(), Full<Vec<(Ticket, Query)>>> {
-        self.queries.push(queries, |_| 1).map_err(Full)
+        self.queries.push(queries).map_err(Full)
     }
 
     /// The digest of everything in a partition; nothing if it is not here. Does not touch the disk.

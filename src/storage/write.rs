@@ -16,8 +16,8 @@ use super::{Door, Error};
 /// Actors that a client's context may name: more than a row that this cluster wrote ever has.
 const CONTEXT_MAX: usize = 4096;
 
-/// Bytes of a row to which a client may add a sibling. Regions that write at once may each come so far before they
-/// merge, and a row goes in one message.
+/// Bytes to which a client may make a row grow that has siblings. Regions that write at once may each come so far before
+/// they merge, and a row goes in one message.
 const SIBLINGS_BYTES_MAX: usize = 2 << 20;
 
 /// Why nothing was staged.
@@ -169,14 +169,17 @@ impl<E: Engine> Door<E> {
             None if plan.write.condition.is_some() => row.context(),
             None => Context::default(),
         };
-        let before = row.versions().len();
+        let count_before = row.versions().len();
+        let bytes_before = old.as_ref().map_or(0, |old| old.row.size());
         let stamp = self.plan_stamp(plan, old.as_ref().map(|old| &old.row))?;
         let seen = self.relevant(plan.partition, &row, seen);
         row.put(plan.version(stamp, value), &seen);
-        let after = row.versions().len();
+        let count = row.versions().len();
         let row = Row::Siblings(row);
-        let is_full = after > self.limits.siblings_max || row.size() > SIBLINGS_BYTES_MAX;
-        if is_full && after > before && before > 0 {
+        let is_more = count > self.limits.siblings_max.max(count_before);
+        let is_larger = row.size() > SIBLINGS_BYTES_MAX.max(bytes_before);
+        // A value that stands alone has its own limit, and whoever has seen all of a full row must be able to resolve it.
+        if count > 1 && (is_more || is_larger) {
             return Err(Denial::Siblings.into());
         }
         plan.rows.push(Own { key, old, row });

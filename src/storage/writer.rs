@@ -8,9 +8,10 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc::Sender;
 
 use crate::model::Ticket;
-use crate::model::{Answer, Change, Duration, Query, Time};
+use crate::model::{Answer, Change, Duration, Time};
 
 use super::damage::{Fate, mark};
+use super::questions::{Line, Questions};
 use super::queue::{Limit, Queue};
 use super::reader::Unreadable;
 use super::scrub::{Scrub, ScrubThread};
@@ -32,7 +33,7 @@ pub(super) const RECORDS_MAX: usize = 20_000;
 /// Changes that are staged before their effects are passed on: the first need not wait for the last.
 const STAGE: usize = 256;
 
-/// Threads that answer questions.
+/// Threads that answer questions, of each line.
 const READERS: usize = 2;
 
 /// The running threads.
@@ -103,7 +104,7 @@ impl Watch {
 pub(super) fn start<E: Engine>(
     door: Door<E>,
     changes: &Arc<Queue<(Ticket, Change)>>,
-    queries: &Arc<Queue<(Ticket, Query)>>,
+    queries: &Questions,
     counters: &Arc<Counters>,
     scrub: &Arc<Scrub>,
     events: &Sender<StoreEvent>,
@@ -112,10 +113,11 @@ pub(super) fn start<E: Engine>(
     let watch = Arc::new(Watch::default());
     let data = door.folder();
     let mut others = Vec::new();
-    for _ in 0..READERS {
+    let lines = [&queries.short, &queries.long];
+    for line in lines.into_iter().cycle().take(lines.len() * READERS) {
         let reader = ReaderThread {
             reader: door.reader(),
-            queries: Arc::clone(queries),
+            queries: Arc::clone(line),
             counters: Arc::clone(counters),
             events: events.clone(),
             watch: Arc::clone(&watch),
@@ -269,7 +271,7 @@ fn send(events: &Sender<StoreEvent>, event: StoreEvent) {
 
 struct ReaderThread<S: Snapshot> {
     reader: Reader<S>,
-    queries: Arc<Queue<(Ticket, Query)>>,
+    queries: Line,
     counters: Arc<Counters>,
     events: Sender<StoreEvent>,
     watch: Arc<Watch>,

@@ -150,8 +150,10 @@ impl Client {
     ) -> Result<ConflictPage, Error> {
         let path = format!("/v1/conflicts/{}", segment(keyspace.as_bytes()));
         let limit = limit.to_string();
-        self.ask(&with(&path, &[("limit", Some(&limit)), ("cursor", cursor)]))
-            .await
+        let path = with(&path, &[("limit", Some(&limit)), ("cursor", cursor)]);
+        let page: ConflictPage = self.ask(&path).await?;
+        self.leads_on(cursor, page.next.as_deref())?;
+        Ok(page)
     }
 
     async fn change<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Stamp, Error> {

@@ -201,7 +201,9 @@ impl Client {
             path.push_str("&cursor=");
             path.push_str(&segment(cursor.as_bytes()));
         }
-        self.ask(&path).await
+        let page: Page = self.ask(&path).await?;
+        self.leads_on(cursor, page.next.as_deref())?;
+        Ok(page)
     }
 
     /// Writes up to 1000 keys, each on its own; one result for each, in order.
@@ -316,6 +318,14 @@ impl Client {
 
     fn parsed<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Error> {
         serde_json::from_slice(body).map_err(|error| self.foreign(&error.to_string()))
+    }
+
+    /// Pages may be empty, so only this tells one that leads on from one that would be asked for without end.
+    fn leads_on(&self, cursor: Option<&str>, next: Option<&str>) -> Result<(), Error> {
+        if next.is_some() && next == cursor {
+            return Err(self.foreign("a page that leads nowhere"));
+        }
+        Ok(())
     }
 
     fn foreign(&self, what: &str) -> Error {

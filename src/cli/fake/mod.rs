@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) odd_leaves: BTreeMap<String, BTreeSet<u16>>,
     pub(crate) links: Vec<Value>,
     pub(crate) is_dev: bool,
+    /// A page of a listing takes so many rows at most, whatever its limit; with none it leads back to itself.
+    pub(crate) page_rows_max: Option<usize>,
     /// What lost, as it is listed.
     pub(crate) conflicts: Vec<Value>,
     types: Types,
@@ -273,7 +275,8 @@ impl World {
     }
 
     fn page(&self, node: &Node, keyspace: &str, query: &BTreeMap<String, String>) -> Value {
-        let limit: usize = query.get("limit").map_or(100, |text| text.parse().unwrap());
+        let limit = query.get("limit").map_or(100, |text| text.parse().unwrap());
+        let limit = self.page_rows_max.map_or(limit, |max| max.min(limit));
         let after: usize = query.get("cursor").map_or(0, |text| text.parse().unwrap());
         let with_values = query.get("values").is_some_and(|text| text == "true");
         let all: Vec<Value> = (self.rows.iter().filter(|((k, _, _), _)| k == keyspace))

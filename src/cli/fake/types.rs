@@ -58,11 +58,14 @@ impl Asked<'_> {
     }
 
     fn cut(&self, name: &str, all: &[Value]) -> Response<Body> {
-        let (after, limit) = self.page();
-        let items: Vec<&Value> = all.iter().skip(after).take(limit).collect();
-        let next = (after + limit < all.len()).then(|| (after + limit).to_string());
-        ok(&json!({name: items, "next": next}))
+        cut(name, all, self.page())
     }
+}
+
+fn cut(name: &str, all: &[Value], (after, limit): (usize, usize)) -> Response<Body> {
+    let items: Vec<&Value> = all.iter().skip(after).take(limit).collect();
+    let next = (after + limit < all.len()).then(|| (after + limit).to_string());
+    ok(&json!({name: items, "next": next}))
 }
 
 fn blob(bytes: &[u8]) -> Blob {
@@ -98,7 +101,9 @@ impl World {
     }
 
     pub(super) fn lost(&self, asked: &Asked<'_>) -> Response<Body> {
-        asked.cut("conflicts", &self.conflicts)
+        let (after, limit) = asked.page();
+        let limit = self.page_rows_max.map_or(limit, |max| max.min(limit));
+        cut("conflicts", &self.conflicts, (after, limit))
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) use session::{LEAF_ROWS_MAX, is_reasonable, within};
 const ROUTINE_MAX: usize = 2;
 /// Refills at a time.
 const REFILLS_MAX: usize = 4;
-/// A session whose peer is silent for so long is given up; the next round begins anew.
+/// A session that waits for its peer, which is silent for so long, is given up; the next round begins anew.
 const SILENCE: Duration = Duration::from_secs(5);
 /// Between looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -120,6 +120,9 @@ pub(super) struct Reconciler {
     doubts: BTreeMap<(PartitionId, NodeId), Doubts>,
     budget: Budget,
     divergence: BTreeMap<(RegionId, PartitionId), u64>,
+    /// Partitions whose last refill came to nothing: the how manyth that was of all, and from whom.
+    failed: BTreeMap<PartitionId, (u64, NodeId)>,
+    failures: u64,
 }
 
 impl Reconciler {
@@ -135,6 +138,8 @@ impl Reconciler {
             doubts: BTreeMap::new(),
             budget,
             divergence: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            failures: 0,
         }
     }
 
@@ -163,7 +168,7 @@ impl Reconciler {
         outputs: &mut Vec<Output>,
     ) {
         let is_behind = core.replicas.get(&partition).is_some_and(|replica| {
-            // Lives that are retired there are looked after by heartbeats.
+            // Of lives that are retired here nothing is lacking.
             let is_retired = replica.position.has_retired(actor);
             // What was applied beyond a hole does not count: no log brings what is in the hole any more.
             !is_retired && replica.complete_at(peer, actor) > replica.position.reach(actor).complete
@@ -179,7 +184,7 @@ impl Reconciler {
             .min_by_key(|node| {
                 let region = core.region_of(*node);
                 let rtt = region.map(|region| core.placement.rtt(core.region, region));
-                (*node != peer, rtt)
+                (self.has_failed(partition, *node), *node != peer, rtt)
             });
         let fuller = fuller.unwrap_or(peer);
         self.refill(now, core, partition, fuller, outputs);
@@ -205,7 +210,7 @@ impl Reconciler {
         }
         core.count(Counter::Refills, 1);
         report(outputs, Report::Reconciling(partition, peer));
-        let session = Session::new(now.time, peer, Mode::Refill, Doubts::default());
+        let session = Session::new(core.id(), now.time, peer, Mode::Refill, Doubts::default());
         self.sessions.insert(partition, session);
         self.advance(now, core, partition, outputs);
     }
@@ -219,14 +224,16 @@ impl Reconciler {
                 .filter(|node| retire::must_be_filled(replica, *node))
                 .min_by_key(|node| {
                     let region = core.region_of(*node);
-                    region.map(|region| core.placement.rtt(core.region, region))
+                    let rtt = region.map(|region| core.placement.rtt(core.region, region));
+                    (self.has_failed(replica.partition, *node), rtt)
                 })
         };
-        let lacking: Vec<(PartitionId, NodeId)> = core
-            .replicas
-            .values()
+        let replicas = core.replicas.values();
+        let mut lacking: Vec<(PartitionId, NodeId)> = replicas
             .filter_map(|replica| Some((replica.partition, fuller(replica)?)))
             .collect();
+        // Those that fail again and again must not keep the others from theirs.
+        lacking.sort_by_key(|(partition, _)| self.failed.get(partition).copied());
         for (partition, peer) in lacking {
             self.refill(now, core, partition, peer, outputs);
         }
@@ -236,8 +243,9 @@ impl Reconciler {
     pub(super) fn on_timer(&mut self, now: Now, core: &mut Core, outputs: &mut Vec<Output>) {
         core.timers
             .set(now.time.after(LOOK_EVERY), Timer::Reconcile);
-        self.sessions
-            .retain(|_, session| now.time.since(session.active_at) < SILENCE);
+        self.drop_sessions(|_, session| {
+            session.waits_for_peer() && now.time.since(session.active_at) >= SILENCE
+        });
         self.begin_due(now, core);
         let waiting: Vec<PartitionId> = self.sessions.keys().copied().collect();
         for partition in waiting {
@@ -248,31 +256,39 @@ impl Reconciler {
 
     /// Begins the rounds that are due, as far as there is room; says of which partitions.
     fn begin_due(&mut self, now: Now, core: &mut Core) -> Vec<PartitionId> {
-        let is_routine = |session: &&Session| session.mode == Mode::Routine;
-        let routine = self.sessions.values().filter(is_routine).count();
-        let is_free = |partition: &PartitionId| !self.sessions.contains_key(partition);
-        let due = due(now, core).into_iter().filter(is_free);
-        let begun: Vec<PartitionId> = due.take(ROUTINE_MAX.saturating_sub(routine)).collect();
-        for partition in &begun {
-            self.begin_round(now, core, *partition);
+        let routine = |session: &&Session| session.mode == Mode::Routine;
+        let mut room = ROUTINE_MAX.saturating_sub(self.sessions.values().filter(routine).count());
+        let mut begun = Vec::new();
+        for partition in due(now, core) {
+            if room == 0 {
+                break;
+            }
+            if !self.sessions.contains_key(&partition) && self.begin_round(now, core, partition) {
+                begun.push(partition);
+                room -= 1;
+            }
         }
         begun
     }
 
-    fn begin_round(&mut self, now: Now, core: &mut Core, partition: PartitionId) {
+    /// Says whether there is anybody to compare with.
+    fn begin_round(&mut self, now: Now, core: &mut Core, partition: PartitionId) -> bool {
         let peers = partners(core, partition);
         let Some(replica) = core.replicas.get_mut(&partition) else {
-            return;
+            return false;
         };
         replica.reconciled_at = now.time;
         replica.reconcile_turn = replica.reconcile_turn.wrapping_add(1);
         let turn = replica.reconcile_turn % peers.len().max(1);
-        if let Some(peer) = peers.get(turn) {
-            core.count(Counter::ReconcileRounds, 1);
-            let before = self.doubts.remove(&(partition, *peer)).unwrap_or_default();
-            let session = Session::new(now.time, *peer, Mode::Routine, before);
-            self.sessions.insert(partition, session);
-        }
+        let Some(peer) = peers.get(turn) else {
+            return false;
+        };
+        let id = core.id();
+        core.count(Counter::ReconcileRounds, 1);
+        let before = self.doubts.remove(&(partition, *peer)).unwrap_or_default();
+        let session = Session::new(id, now.time, *peer, Mode::Routine, before);
+        self.sessions.insert(partition, session);
+        true
     }
 
     /// Takes the next step of a session if there is budget for it.
@@ -290,7 +306,11 @@ impl Reconciler {
         let Some(session) = self.sessions.get_mut(&partition) else {
             return;
         };
+        let was_waiting = session.waits_for_peer();
         let spent = session.advance(core, partition, outputs);
+        if !was_waiting && session.waits_for_peer() {
+            session.active_at = now.time;
+        }
         self.spend(core, spent);
         if self.sessions.get(&partition).is_some_and(Session::is_done) {
             self.finish(now, core, partition, outputs);
@@ -307,6 +327,7 @@ impl Reconciler {
         let Some(session) = self.sessions.remove(&partition) else {
             return;
         };
+        self.failed.remove(&partition);
         core.count(Counter::ReconcileRows, session.rows);
         match (session.mode, session.base) {
             (Mode::Refill, Some(position)) => {
@@ -338,12 +359,11 @@ impl Reconciler {
                 if let Some(region) = core.region_of(session.peer) {
                     self.divergence.insert((region, partition), session.rows);
                 }
-                // What differed is looked at again soon, so that a mended difference does not stand for long.
+                // What differed is looked at again with the same peer, to see whether it is mended.
                 if session.rows > 0
                     && let Some(replica) = core.replicas.get_mut(&partition)
                 {
                     replica.reconcile_turn = replica.reconcile_turn.wrapping_sub(1);
-                    replica.reconciled_at = now.time;
                 }
                 for partition in self.begin_due(now, core) {
                     self.advance(now, core, partition, outputs);
@@ -367,7 +387,7 @@ impl Reconciler {
         };
         if matches!(answer, Answer::Unreadable { .. }) {
             // What we cannot read we cannot compare: the position must not be raised over it.
-            self.sessions.remove(&partition);
+            self.drop_sessions(|at, _| *at == partition);
             return;
         }
         session.active_at = now.time;
@@ -413,29 +433,47 @@ impl Reconciler {
         &mut self,
         now: Now,
         core: &mut Core,
-        partition: PartitionId,
+        (partition, id): (PartitionId, u64),
         outputs: &mut Vec<Output>,
     ) {
-        if let Some(session) = self.sessions.get_mut(&partition) {
+        let session = self.sessions.get_mut(&partition);
+        if let Some(session) = session.filter(|session| session.id == id) {
             session.on_mended();
             self.advance(now, core, partition, outputs);
         }
     }
 
-    /// A row could not be mended here: what follows from the session must not be.
-    pub(super) fn abandon(&mut self, partition: PartitionId) {
-        self.sessions.remove(&partition);
+    /// A row could not be mended here: what follows from its session must not be.
+    pub(super) fn abandon(&mut self, partition: PartitionId, id: u64) {
+        self.drop_sessions(|at, session| *at == partition && session.id == id);
     }
 
     /// A peer cannot answer a question.
     pub(super) fn give_up(&mut self, peer: NodeId, id: u64) {
-        self.sessions
-            .retain(|_, session| session.peer != peer || !session.waits_for(id));
+        self.drop_sessions(|_, session| session.peer == peer && session.waits_for(id));
     }
 
     /// A peer is gone, and its sessions with it.
     pub(super) fn on_peer_lost(&mut self, peer: NodeId) {
-        self.sessions.retain(|_, session| session.peer != peer);
+        self.drop_sessions(|_, session| session.peer == peer);
+    }
+
+    /// Ends sessions before they have come to anything.
+    fn drop_sessions(&mut self, is_over: impl Fn(&PartitionId, &Session) -> bool) {
+        let (failed, failures) = (&mut self.failed, &mut self.failures);
+        self.sessions.retain(|partition, session| {
+            let is_over = is_over(partition, session);
+            if is_over && session.mode == Mode::Refill {
+                *failures += 1;
+                failed.insert(*partition, (*failures, session.peer));
+            }
+            !is_over
+        });
+    }
+
+    fn has_failed(&self, partition: PartitionId, peer: NodeId) -> bool {
+        let failed = self.failed.get(&partition);
+        failed.is_some_and(|(_, node)| *node == peer)
     }
 
     fn spend(&mut self, core: &mut Core, bytes: usize) {
@@ -589,7 +627,20 @@ mod refills {
         let told = Told::Rows(vec![Some(row.clone())]);
         reconciler.on_told(now(1), &mut core, PEER, id, told, &mut outputs);
         assert_eq!(changed(&mut outputs), Change::Repair { key, row });
-        reconciler.on_mended(now(1), &mut core, PARTITION, &mut outputs);
+        let session = core.tickets.values().find_map(|purpose| {
+            if let Purpose::Mend(_, session) = purpose {
+                Some(*session)
+            } else {
+                None
+            }
+        });
+        let session = session.unwrap();
+        // A row of a session before this one.
+        let other = (PARTITION, session + 1);
+        reconciler.on_mended(now(1), &mut core, other, &mut outputs);
+        reconciler.abandon(PARTITION, session + 1);
+        assert!(outputs.is_empty());
+        reconciler.on_mended(now(1), &mut core, (PARTITION, session), &mut outputs);
         let raise = Change::Raise {
             partition: PARTITION,
             position: theirs,
@@ -649,14 +700,11 @@ mod refills {
         }
     }
 
-    /// With more partitions than rounds in the time between two of one, the last were never compared (simulator, seed
-    /// 29003441).
-    #[test]
-    fn every_partition_has_its_turn() {
-        let mut core = core(Position::default());
-        hear(&mut core, 1);
-        let regions = [(RegionId(1), vec![NodeId(1), PEER])];
-        for index in 0..1_000 {
+    /// A replica of so many partitions, each with these others in its region.
+    fn hold(core: &mut Core, indices: std::ops::Range<u16>, others: &[NodeId]) {
+        let nodes = [core.me].into_iter().chain(others.iter().copied());
+        let regions = [(RegionId(1), nodes.collect())];
+        for index in indices {
             let partition = PartitionId { index, ..PARTITION };
             let state = crate::model::PartitionState {
                 partition,
@@ -669,6 +717,69 @@ mod refills {
             let replica = Replica::new(state, core.me, RegionId(1), &regions);
             core.replicas.insert(partition, replica);
         }
+    }
+
+    #[test]
+    fn partitions_that_nobody_else_holds_take_no_turn() {
+        let mut core = core(Position::default());
+        hear(&mut core, 1);
+        hold(&mut core, 0..100, &[]);
+        hold(&mut core, 100..101, &[PEER]);
+        let mut reconciler = Reconciler::new(Time::default(), 1 << 30);
+        reconciler.on_timer(now(10), &mut core, &mut Vec::new());
+        assert_eq!(reconciler.len(), 1);
+    }
+
+    #[test]
+    fn refills_that_fail_do_not_keep_others_from_theirs() {
+        let mut core = core(Position::default());
+        hear(&mut core, 1);
+        hold(&mut core, 0..6, &[PEER]);
+        let mut theirs = position(&[]);
+        theirs.retire(NodeId(3), crate::model::Incarnation(1));
+        for replica in core.replicas.values_mut() {
+            replica.on_first_hand(&known(2, 1, theirs.clone()), Word::All);
+        }
+        let mut reconciler = Reconciler::new(Time::default(), 1 << 30);
+        let running = |reconciler: &Reconciler| -> Vec<u16> {
+            reconciler.sessions.keys().map(|at| at.index).collect()
+        };
+        let mut ran = std::collections::BTreeSet::new();
+        for _ in 0..2 {
+            reconciler.refill_retired(now(1), &mut core, &mut Vec::new());
+            ran.extend(running(&reconciler));
+            reconciler.drop_sessions(|_, _| true);
+        }
+        assert_eq!(ran.len(), 6, "{ran:?}");
+    }
+
+    #[test]
+    fn who_waits_for_budget_is_not_silent() {
+        let theirs = position(&[(actor(3, 1), 9)]);
+        let mut core = core(Position::default());
+        let (mut reconciler, id) = compared(&mut core, &theirs);
+        reconciler.spend(&mut core, 1 << 40);
+        let told = Told::Graves(Vec::new(), Some(Bytes::from_static(b"on")));
+        let mut outputs = Vec::new();
+        reconciler.on_told(now(1), &mut core, PEER, id, told, &mut outputs);
+        assert!(outputs.is_empty(), "there is no budget");
+        reconciler.on_timer(now(9), &mut core, &mut outputs);
+        assert_eq!(reconciler.len(), 1);
+        reconciler.budget.bytes = 1;
+        reconciler.on_timer(now(10), &mut core, &mut outputs);
+        reconciler.on_timer(now(14), &mut core, &mut outputs);
+        assert_eq!(reconciler.len(), 1, "the peer has been asked just now");
+        reconciler.on_timer(now(15), &mut core, &mut outputs);
+        assert_eq!(reconciler.len(), 0, "now it is silent");
+    }
+
+    /// With more partitions than rounds in the time between two of one, the last were never compared (simulator, seed
+    /// 29003441).
+    #[test]
+    fn every_partition_has_its_turn() {
+        let mut core = core(Position::default());
+        hear(&mut core, 1);
+        hold(&mut core, 0..1_000, &[PEER]);
         let mut reconciler = Reconciler::new(Time::default(), 1 << 30);
         let mut outputs = Vec::new();
         // Some twenty rounds are done between two looks, of the twenty-five that are due then.

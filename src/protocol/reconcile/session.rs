@@ -95,6 +95,8 @@ enum Graves {
 /// A session.
 #[derive(Debug)]
 pub(super) struct Session {
+    /// By which it knows its own rows: those of a session that it has replaced may still be on their way to the disk.
+    pub(super) id: u64,
     pub(super) peer: NodeId,
     pub(super) mode: Mode,
     /// The peer's position when we began.
@@ -119,8 +121,9 @@ pub(super) struct Session {
 
 impl Session {
     /// A session; `before` is what was put off in the round before with this peer.
-    pub(super) fn new(now: Time, peer: NodeId, mode: Mode, before: Doubts) -> Self {
+    pub(super) fn new(id: u64, now: Time, peer: NodeId, mode: Mode, before: Doubts) -> Self {
         Self {
+            id,
             peer,
             mode,
             base: None,
@@ -148,6 +151,21 @@ impl Session {
         let queues = looks + self.pull.len() + self.push.len();
         let is_listed = matches!(self.graves, Graves::Listed);
         matches!(self.step, Step::Ready) && queues == 0 && self.mending == 0 && is_listed
+    }
+
+    /// Whether the next word is the peer's: not while budget or our own disk is waited for.
+    pub(super) fn waits_for_peer(&self) -> bool {
+        match &self.step {
+            Step::Digest { theirs, .. } => theirs.is_none(),
+            Step::Leaf { theirs, .. } => theirs.is_none(),
+            Step::Summing { .. }
+            | Step::Pulling { .. }
+            | Step::Pushing { .. }
+            | Step::Graves { .. } => true,
+            Step::Ready | Step::Cutting { .. } | Step::Loading { .. } | Step::Graved { .. } => {
+                false
+            }
+        }
     }
 
     pub(super) fn waits_for(&self, asked: u64) -> bool {
@@ -528,7 +546,7 @@ impl Session {
         for (key, expected) in forget {
             core.change(
                 outputs,
-                Purpose::Mend(partition),
+                Purpose::Mend(partition, self.id),
                 Change::Forget { key, expected },
             );
         }
@@ -614,7 +632,7 @@ impl Session {
             self.mending += 1;
             core.change(
                 outputs,
-                Purpose::Mend(partition),
+                Purpose::Mend(partition, self.id),
                 Change::Repair { key, row },
             );
         }

@@ -196,7 +196,7 @@ impl Pair {
     fn round(&mut self) -> Talk {
         let before = self.reconciler.doubts.remove(&(PARTITION, PEER));
         let before: Doubts = before.unwrap_or_default();
-        let session = Session::new(now(1).time, PEER, Mode::Routine, before);
+        let session = Session::new(0, now(1).time, PEER, Mode::Routine, before);
         self.reconciler.sessions.insert(PARTITION, session);
         let mut outputs = Vec::new();
         self.reconciler
@@ -230,7 +230,7 @@ impl Pair {
                     _ => panic!("{change:?} is not wanted"),
                 }
                 self.reconciler
-                    .on_mended(now(1), &mut self.core, PARTITION, outputs);
+                    .on_mended(now(1), &mut self.core, (PARTITION, 0), outputs);
             }
             Output::Send { message, .. } => {
                 let count = |talk: &mut Talk, message: &Message| {

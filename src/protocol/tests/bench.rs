@@ -188,6 +188,11 @@ impl Bench {
         }
     }
 
+    /// Whether nobody waits for anything here.
+    pub(super) fn is_idle(&self) -> bool {
+        self.machine.is_idle()
+    }
+
     pub(super) fn tick(&mut self) {
         self.step(Input::Tick);
     }

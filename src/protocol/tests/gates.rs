@@ -92,6 +92,23 @@ fn what_does_not_come_in_time_is_asked_of_the_region_that_has_it_and_only_once()
     assert_eq!(bench.reply(id), Some(Outcome::NotYet));
 }
 
+/// A region is cut off, and all who have seen something of it wait: others are not refused for it.
+#[test]
+fn those_that_wait_take_half_of_the_places_at_most() {
+    let mut bench = Bench::new(0);
+    let far = bench.line("b")[0];
+    let most = crate::model::Limits::default().requests_max / 2;
+    let waiting = get(session("b", far, 500), Behind::Refuse, 50 * MILLISECOND);
+    for _ in 0..most {
+        let id = bench.ask(waiting.clone());
+        assert_eq!(bench.reply(id), None);
+    }
+    let id = bench.ask(waiting);
+    assert_eq!(bench.reply(id), Some(Outcome::NotYet));
+    bench.ask(get(Session::default(), Behind::Refuse, 0));
+    assert!(bench.query().is_some());
+}
+
 #[test]
 fn own_region_is_looked_at_only_by_reads_of_one_replica() {
     let mut bench = Bench::new(0);

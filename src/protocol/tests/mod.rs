@@ -2,6 +2,7 @@
 
 mod bench;
 mod gates;
+mod listing;
 mod observing;
 mod pacing;
 mod reading;

@@ -37,7 +37,8 @@ fn show_nothing(bench: &mut Bench) -> Vec<Selection> {
             let told = Message::Selected {
                 id,
                 position: at(&[(from, 4)]),
-                state: super::super::sides::Side::default().state(),
+                state: super::super::sides::Side::default()
+                    .state(&std::collections::BTreeMap::new()),
                 rows: Vec::new(),
                 next: None,
             };

@@ -42,7 +42,7 @@ fn nothing(id: u64, position: crate::model::Position) -> Message {
     Message::Selected {
         id,
         position,
-        state: super::super::sides::Side::default().state(),
+        state: super::super::sides::Side::default().state(&BTreeMap::new()),
         rows: Vec::new(),
         next: None,
     }

@@ -19,7 +19,7 @@ fn siblings(versions: &[crate::model::Version]) -> Row {
 }
 
 fn state(rows: &[(RowKey, Row)]) -> u128 {
-    super::super::sides::Side::new(Position::default(), rows.to_vec(), None).state()
+    super::super::sides::Side::new(Position::default(), rows.to_vec(), None).state(&BTreeMap::new())
 }
 
 /// Begins a read; gives the id of the question to the peer, which is the first one.

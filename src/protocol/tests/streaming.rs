@@ -630,3 +630,20 @@ fn a_sender_goes_back_once_however_often_it_was_asked_meanwhile() {
     let second = 1_000 * super::bench::MILLISECOND;
     assert_eq!([ask(1), ask(1), ask(second), ask(1)], [1, 0, 0, 1]);
 }
+
+/// A disk that cannot be read is not asked again in the same breath.
+#[test]
+fn a_page_that_was_not_read_is_asked_for_again_after_a_pause() {
+    let mut relay = Relay::new();
+    relay.want();
+    let ticket = relay.asked().expect("a page is read");
+    let reason = "its checksum is wrong";
+    let answer = Answer::Unreadable { reason };
+    relay.bench.step(Input::Answered { ticket, answer });
+    relay.bench.tick();
+    assert!(relay.asked().is_none());
+    relay.bench.pass(300 * super::bench::MILLISECOND);
+    let ticket = relay.asked().expect("and again");
+    relay.answer(ticket, 2, 0, &[1]);
+    assert_eq!(appends(&mut relay.bench).len(), 1);
+}

@@ -2,10 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::Token;
-use crate::protocol::{Outcome, Unavailable};
+use bytes::Bytes;
+
+use crate::model::{KeyspaceId, OpId, Part, Place, RowKey, Token};
+use crate::protocol::{Operation, Outcome, Unavailable};
 
 use super::client::Server;
+use super::fake::PARTITIONS;
+
+/// Bytes of the longest key.
+const KEY_BYTES_MAX: usize = 8 << 10;
 
 #[tokio::test]
 async fn pages_lead_through_every_key_once() {
@@ -76,6 +82,65 @@ async fn trouble_on_the_way_shows_on_the_page_it_meets() {
         (failed.status, failed.code()),
         (503, "unavailable".to_owned())
     );
+}
+
+/// The longest name that a row can have; no client sees it, but a page may end at it.
+fn longest() -> RowKey {
+    let name = Bytes::from(vec![0xff; KEY_BYTES_MAX]);
+    let place = Place::Field(name.clone());
+    RowKey::plain(KeyspaceId::of("default"), name).with(&Part::Once(place, OpId(u128::MAX)))
+}
+
+fn page(next: (u16, Option<RowKey>)) -> Outcome {
+    let rows = Vec::new();
+    let next = Some(next);
+    Outcome::Page { rows, next }
+}
+
+#[tokio::test]
+async fn a_page_that_found_nothing_in_time_says_where_to_go_on() {
+    let server = Server::start().await;
+    let row = longest();
+    let index = row.token.partition_index(PARTITIONS);
+    for path in ["/v1/kv/default", "/v1/conflicts/default"] {
+        server.fake.script(page((index, Some(row.clone()))));
+        server
+            .fake
+            .script(Outcome::Unavailable(Unavailable::Deadline));
+        let empty = server.ask("GET", path, b"").await;
+        assert_eq!(empty.status, 200, "{}", empty.text());
+        let empty = empty.json();
+        let next = empty["next"].as_str().unwrap();
+        server.fake.requests.lock().unwrap().clear();
+        let rest = server
+            .ask("GET", &format!("{path}?cursor={next}"), b"")
+            .await;
+        assert_eq!(rest.status, 200, "{}", rest.text());
+        assert!(rest.json()["next"].is_null());
+        let first = server.fake.requests.lock().unwrap().remove(0).operation;
+        let Operation::List { after, .. } = first else {
+            panic!("not a listing: {first:?}")
+        };
+        assert_eq!(after.as_ref(), Some(&row));
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_sent_back_to_where_a_page_began() {
+    let server = Server::start().await;
+    for next in [(0, None), (3, None)] {
+        server.fake.script(page((3, None)));
+        server.fake.script(page(next));
+        let short = server.ask("GET", "/v1/kv/default", b"").await.json();
+        let next = short["next"].as_str().unwrap();
+        server.fake.script(page((3, None)));
+        let path = format!("/v1/kv/default?cursor={next}");
+        let failed = server.ask("GET", &path, b"").await;
+        assert_eq!(
+            (failed.status, failed.code()),
+            (503, "unavailable".to_owned())
+        );
+    }
 }
 
 #[tokio::test]

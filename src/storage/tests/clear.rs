@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::{
-    COUNT, apply, bytes, change, check_store, count, feed, fresh, key, members, open, position,
-    roots,
+    COUNT, apply, bytes, change, check_store, count, delete, feed, fresh, key, members, names,
+    open, options, position, put, roots, row,
 };
 use crate::digest::leaf_of;
 use crate::model::{
     Answer, Change, Collection, Context, Cuts, DIGEST_BUSY, DIGEST_FANOUT, DIGEST_LEAVES,
     DIGEST_LEVELS, DigestNode, Effect, Place, Query, Row, RowKey, Run, Sum, Wall, WriteOp,
 };
-use crate::storage::{Door, Memory, MemoryDisk, SWEEP_ROWS, Space};
+use crate::storage::{Door, Memory, MemoryDisk, OpenOptions, SWEEP_ROWS, Space, keys};
 
 fn add(names: impl Iterator<Item = usize>) -> WriteOp {
     WriteOp::Members {
@@ -220,6 +220,87 @@ fn a_clear_looks_at_a_bounded_number_of_rows() {
     for looked_at in [first, next, piece, applied] {
         assert!(looked_at < 3 * SWEEP_ROWS, "{looked_at}");
     }
+}
+
+/// A door that sweeps ten rows at a time, and two sets of one partition, by the order of their sweeps.
+fn slow(node: u32) -> (Door<Memory>, [String; 2]) {
+    let options = OpenOptions {
+        sweep_rows: 10,
+        ..options(node)
+    };
+    let (door, _) = Door::open(MemoryDisk::new().engine(), options).unwrap();
+    let partition = key("s").partition(COUNT);
+    let mut sets: Vec<String> = names(partition).take(2).collect();
+    sets.sort_unstable_by_key(|name| keys::row(&key(name)));
+    (door, sets.try_into().unwrap())
+}
+
+/// Goes on with what is to be swept, while a set of this partition gets new members, behind all those before, and is
+/// cleared faster than it is swept: so its sweep has no end.
+fn sweep_without_end(door: &mut Door<Memory>, name: &str) {
+    for first in (0..1000).step_by(50) {
+        change(door, name, add(first..first + 50));
+        change(door, name, clear(Collection::Set));
+        assert!(sweep(door));
+    }
+}
+
+#[test]
+fn a_sweep_without_end_does_not_hold_up_those_behind_it() {
+    let (mut door, [endless, waiting]) = slow(1);
+    change(&mut door, &waiting, add(0..50));
+    change(&mut door, &waiting, clear(Collection::Set));
+    let of_waiting = key(&waiting).with(&crate::model::Part::Clear(Collection::Set));
+    let noted = keys::sweep(key("s").partition(COUNT), &of_waiting);
+    assert_eq!(count(&door, Space::Meta, &noted), 1);
+    sweep_without_end(&mut door, &endless);
+    assert_eq!(count(&door, Space::Meta, &noted), 0);
+    sweep_all(&mut door);
+    assert_eq!(count(&door, Space::Rows, b""), 2, "the clears themselves");
+    check_store(&door);
+}
+
+#[test]
+fn a_sweep_without_end_does_not_hold_up_a_collection() {
+    let (mut door, [endless, _]) = slow(1);
+    let partition = key("s").partition(COUNT);
+    let rows: Vec<String> = names(partition).skip(2).take(300).collect();
+    for name in &rows {
+        apply(&mut door, put(name, "v"));
+        apply(&mut door, delete(name));
+    }
+    let floor = position(&door, partition).reaches;
+    let floor = floor
+        .into_iter()
+        .map(|(actor, reach)| (actor, reach.complete));
+    collect(&mut door, &floor.collect());
+    assert!(
+        row(&door, &rows[299]).is_some(),
+        "a hundred graves at a time"
+    );
+    sweep_without_end(&mut door, &endless);
+    assert!(rows.iter().all(|name| row(&door, name).is_none()));
+    check_store(&door);
+}
+
+#[test]
+fn sweeps_have_their_turns_when_there_are_more_than_a_change_looks_at() {
+    let (mut door, _) = slow(1);
+    let partition = key("s").partition(COUNT);
+    let sets: Vec<String> = names(partition).take(40).collect();
+    for name in &sets {
+        change(&mut door, name, add(0..30));
+        change(&mut door, name, clear(Collection::Set));
+    }
+    assert_eq!(count(&door, Space::Meta, b"S"), 40);
+    // Each clear took ten rows with it: two pieces are left of each, and a look at its end.
+    let mut pieces = 0;
+    while sweep(&mut door) {
+        pieces += 1;
+    }
+    assert!(pieces <= 3 * 40, "{pieces}");
+    assert_eq!(count(&door, Space::Rows, b""), 40, "the clears themselves");
+    check_store(&door);
 }
 
 #[test]

@@ -129,6 +129,43 @@ fn too_many_siblings_are_denied_but_merges_never_are() {
 }
 
 #[test]
+fn siblings_do_not_grow_beyond_what_a_message_carries() {
+    let mut door = fresh(1);
+    let large = |megabytes: usize| "v".repeat(megabytes << 20);
+    let put = |door: &mut Door<Memory>, value: &str, seen: &[Dot]| {
+        let seen = seen.iter().copied().collect();
+        let effect = write(door, "k", sibling(value, Some(seen)));
+        if let Effect::Denied(denial) = effect {
+            return Err(denial);
+        }
+        Ok(written(effect).row.stamp().dot)
+    };
+    door.limits.value_bytes_max = 16 << 20;
+    let small = put(&mut door, "small", &[]).unwrap();
+    let other = put(&mut door, "other", &[]).unwrap();
+    // There are not more of them, but they would be too large beside each other.
+    let denied = Err(Denial::Siblings);
+    assert_eq!(put(&mut door, &large(3), &[small]), denied);
+    assert_eq!(siblings(&door, "k").versions().len(), 2);
+    // Alone a value may be as large as any.
+    let alone = put(&mut door, &large(3), &[small, other]).unwrap();
+    assert_eq!(put(&mut door, "beside", &[]), denied);
+
+    // What has grown by merging may shrink, and not grow.
+    let mut elsewhere = fresh(2);
+    change(&mut elsewhere, "k", sibling(&large(1), None));
+    feed(&elsewhere, &mut door);
+    assert_eq!(siblings(&door, "k").versions().len(), 2);
+    assert_eq!(put(&mut door, &large(4), &[alone]), denied);
+    let less = put(&mut door, &large(2), &[alone]).unwrap();
+    assert_eq!(put(&mut door, &large(3), &[less]), denied);
+    let all = siblings(&door, "k").context();
+    change(&mut door, "k", sibling("resolved", Some(all)));
+    assert_eq!(siblings(&door, "k").versions().len(), 1);
+    check_store(&door);
+}
+
+#[test]
 fn a_context_cannot_claim_what_this_node_will_write() {
     let mut door = fresh(1);
     let future = Dot {
