@@ -38,6 +38,11 @@ impl Siblings {
         context
     }
 
+    /// What was seen of this row and is gone.
+    pub fn seen_gone(&self) -> &Context {
+        &self.context
+    }
+
     /// The version that a client sees that cannot hold siblings: the last written that has not expired.
     pub fn winner(&self, now: Wall) -> Option<&Version> {
         let live = self.versions.iter().filter(|version| version.is_live(now));

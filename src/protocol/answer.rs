@@ -1,6 +1,8 @@
 //! This replica's side of what peers ask and repair here.
 
-use crate::model::{Answer, Change, NodeId, Position, Query, Row, RowKey, Selection, Token};
+use std::collections::BTreeMap;
+
+use crate::model::{Actor, Answer, Change, NodeId, Position, Query, Row, RowKey, Selection, Token};
 
 use super::core::{Core, Purpose, send};
 use super::message::{Lane, Message, Outcome, Unavailable};
@@ -111,6 +113,14 @@ pub(super) fn is_of_one_key(selection: &Selection) -> bool {
         }
 }
 
+/// The floor by which the partition of some rows last collected tombstones, if there are any that remember such.
+fn floor(core: &Core, side: &Side) -> BTreeMap<Actor, u64> {
+    let mut rows = side.rows.iter();
+    let first = rows.find(|(_, row)| matches!(row, Row::Siblings(_)));
+    let replica = first.and_then(|(key, _)| core.replicas.get(&core.partition(key)));
+    replica.map_or_else(BTreeMap::new, |replica| replica.collected.clone())
+}
+
 /// What a peer selected.
 pub(super) fn selected(core: &Core, id: u64, whole: bool, answer: Answer) -> Message {
     let Answer::Selected {
@@ -126,8 +136,8 @@ pub(super) fn selected(core: &Core, id: u64, whole: bool, answer: Answer) -> Mes
         return Message::CannotRead { id };
     }
     let side = Side::new(position, rows, next.clone());
-    let partition = side.rows.keys().next().map(|key| core.partition(key));
-    let state = side.state(core.collected(partition));
+    let collected = floor(core, &side);
+    let state = side.state(&collected);
     let rows = if whole {
         side.rows.into_iter().collect()
     } else {
@@ -137,6 +147,7 @@ pub(super) fn selected(core: &Core, id: u64, whole: bool, answer: Answer) -> Mes
         id,
         position: side.position,
         state,
+        collected,
         rows,
         next,
     }

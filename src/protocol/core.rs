@@ -285,13 +285,6 @@ impl Core {
         key.partition(self.placement.partition_count())
     }
 
-    /// The floor by which a partition here last collected tombstones.
-    pub(super) fn collected(&self, partition: Option<PartitionId>) -> &BTreeMap<Actor, u64> {
-        static NOTHING: BTreeMap<Actor, u64> = BTreeMap::new();
-        let replica = partition.and_then(|partition| self.replicas.get(&partition));
-        replica.map_or(&NOTHING, |replica| &replica.collected)
-    }
-
     pub(super) fn region_of(&self, node: NodeId) -> Option<RegionId> {
         self.placement.region_of(node)
     }

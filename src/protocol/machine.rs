@@ -317,8 +317,9 @@ impl Machine {
                 }
             }
             Message::Trimmed { partition, actor } => {
+                let log = (partition, actor);
                 self.reconciler
-                    .on_trimmed(now, &mut self.core, from, partition, actor, outputs);
+                    .on_trimmed(now, &mut self.core, from, log, outputs);
             }
             Message::Forward {
                 id,
@@ -395,10 +396,12 @@ impl Machine {
                 id,
                 position,
                 state,
+                collected,
                 rows,
                 next,
             } => {
                 let told = select::Told {
+                    collected,
                     position,
                     state,
                     rows,

@@ -4,6 +4,8 @@
 //! Any message may be lost, repeated or overtaken: heartbeats repeat all soft state, appends carry where
 //! they begin, and answers carry the question's id.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use bytes::Bytes;
@@ -393,8 +395,10 @@ pub enum Message {
         id: u64,
         /// The position of that moment.
         position: Position,
-        /// A hash of the states of all rows, deletes included.
+        /// What stands in place of the rows, deletes included (decision 27).
         state: u128,
+        /// The floor of that replica by which `state` leaves out what was seen go; empty if it leaves out nothing.
+        collected: BTreeMap<Actor, u64>,
         /// The rows, if they were wanted.
         rows: Vec<(RowKey, Row)>,
         /// The subkey to go on after, if a page was cut short by its limits.

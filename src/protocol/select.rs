@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::model::{
-    Answer, Change, NodeId, Part, PartitionId, Place, Position, Query, Row, RowKey, Selection,
-    Summary,
+    Actor, Answer, Change, NodeId, Part, PartitionId, Place, Position, Query, Row, RowKey,
+    Selection, Summary,
 };
 
 use crate::model::planted::{Guard, is_left_out};
@@ -58,6 +58,8 @@ pub(super) struct Observed {
 pub(super) struct Told {
     pub(super) position: Position,
     pub(super) state: u128,
+    /// The floor by which it leaves out what was seen go: what one replica knows to be everywhere is.
+    pub(super) collected: BTreeMap<Actor, u64>,
     pub(super) rows: Vec<(RowKey, Row)>,
     pub(super) next: Option<Bytes>,
 }
@@ -421,13 +423,12 @@ impl Selects {
             return;
         }
         let mut differing = Vec::new();
-        let partition = select.asking.key().map(|key| core.partition(key));
-        let collected = core.collected(partition);
-        let own = select.own.here().map(|own| (own, own.state(collected)));
+        let own = select.own.here();
         for (node, word) in &mut select.said {
             if let Word::Early(told) = word {
-                let is_same = own.is_some_and(|(own, state)| {
-                    told.state == state && told.next.is_none() && own.is_known_at(&told.position)
+                let is_same = own.is_some_and(|own| {
+                    let is_alike = told.state == own.state(&told.collected);
+                    is_alike && told.next.is_none() && own.is_known_at(&told.position)
                 });
                 if is_same {
                     *word = Word::Same(std::mem::take(&mut told.position));
@@ -438,7 +439,7 @@ impl Selects {
             }
         }
         // A node whose own rows cannot be read needs all operations, for it has none.
-        let here = own.map(|(own, _)| own.position.clone()).unwrap_or_default();
+        let here = own.map(|own| own.position.clone()).unwrap_or_default();
         for node in differing {
             select.ask(node, id, Some(here.clone()), outputs);
         }

@@ -77,6 +77,8 @@ struct Stream {
     last_sent: Time,
     /// The page of log that is being read for it.
     reading: Option<Reading>,
+    /// The disk did not give a page: none is asked for before this.
+    paused_until: Time,
     /// Whether it is behind what memory holds: its pieces go on the catch-up lane.
     is_catching_up: bool,
 }
@@ -303,7 +305,8 @@ impl Sender {
         } else {
             durable
         };
-        if stream.reading.is_some() || stream.is_full(total, &core.limits) {
+        let is_paused = now.time < stream.paused_until;
+        if is_paused || stream.reading.is_some() || stream.is_full(total, &core.limits) {
             return false;
         }
         let is_due = |beyond: u64| stream.whole.max(beyond) < replica.staged_complete(id.actor);
@@ -397,9 +400,9 @@ impl Sender {
         };
         stream.reading = None;
         let Answer::Log(page) = answer else {
+            stream.paused_until = now.time.after(UNREADABLE_PAUSE);
+            core.timers.set(stream.paused_until, Timer::Stream(id));
             self.dirty.remove(&id);
-            let again = now.time.after(UNREADABLE_PAUSE);
-            core.timers.set(again, Timer::Stream(id));
             return;
         };
         if self.take_page(now, core, (id, after), page, outputs) {
@@ -560,6 +563,7 @@ impl Stream {
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             rewind_after: Time::default(),
+            paused_until: Time::default(),
             last_sent: Time::default(),
             reading: None,
             is_catching_up: false,

@@ -70,14 +70,12 @@ impl Side {
         for (index, row) in (0_u64..).zip(self.rows.values()) {
             let Row::Siblings(row) = row else { continue };
             hasher.update(&index.to_be_bytes());
-            let is_here = |dot: &Dot| row.versions().iter().any(|version| version.dot == *dot);
-            let context = row.context();
-            let seen = context.seen.iter();
-            let seen = seen.map(|(actor, n)| Dot {
+            let seen = row.seen_gone().seen.iter();
+            let dots = seen.map(|(actor, n)| Dot {
                 actor: *actor,
                 n: *n,
             });
-            for dot in seen.filter(|dot| !is_here(dot) && !is_everywhere(dot)) {
+            for dot in dots.filter(|dot| !is_everywhere(dot)) {
                 hasher.update(&dot.actor.node.0.to_be_bytes());
                 hasher.update(&dot.actor.incarnation.0.to_be_bytes());
                 hasher.update(&dot.n.to_be_bytes());

@@ -19,7 +19,7 @@ pub(super) type Line = Arc<Queue<(Ticket, Query)>>;
 /// Both.
 #[derive(Clone, Debug)]
 pub(super) struct Questions {
-    /// About some rows, or those of one key.
+    /// About a row, or those of one key.
     pub(super) short: Line,
     /// That read as much as they may.
     pub(super) long: Line,
@@ -55,7 +55,9 @@ impl Questions {
 
 fn is_long(query: &Query) -> bool {
     match query {
-        Query::Rows(_) | Query::Select { .. } | Query::Operations { .. } => false,
+        // Many rows at a time are asked for by reconciliation only.
+        Query::Rows(keys) => keys.len() > 1,
+        Query::Select { .. } | Query::Operations { .. } => false,
         Query::Log(_)
         | Query::Digest { .. }
         | Query::Leaf { .. }

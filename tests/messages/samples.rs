@@ -1,5 +1,7 @@
 //! A message of every kind, and in them every operation, outcome and row.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use sterna::model::{
     Behind, Collection, Condition, Denial, DigestNode, Gate, Level, LogItem, OpId, Part, Place,
@@ -388,6 +390,7 @@ fn selections() -> Vec<Sample> {
         id: 9,
         position: position(),
         state: u128::MAX - 1,
+        collected: BTreeMap::from([(ACTOR, 7)]),
         rows,
         next: Some(plain().subkey),
     };

@@ -63,6 +63,14 @@ pub(super) enum Half {
     Graves(u64),
 }
 
+impl Half {
+    fn id(self) -> u64 {
+        match self {
+            Self::Compare(id) | Self::Push(id) | Self::Graves(id) => id,
+        }
+    }
+}
+
 /// What a peer told.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Told {
@@ -120,8 +128,10 @@ pub(super) struct Reconciler {
     doubts: BTreeMap<(PartitionId, NodeId), Doubts>,
     budget: Budget,
     divergence: BTreeMap<(RegionId, PartitionId), u64>,
-    /// Partitions whose last refill came to nothing: the how manyth that was of all, and from whom.
-    failed: BTreeMap<PartitionId, (u64, NodeId)>,
+    /// Partitions with a log that does not reach back to us, whose it is, and who said so: until there is room for a refill.
+    trimmed: BTreeMap<PartitionId, (NodeId, Actor)>,
+    /// Refills that came to nothing since the partition was filled last: from whom, and the how manyth of all the last was.
+    failed: BTreeMap<(PartitionId, NodeId), u64>,
     failures: u64,
 }
 
@@ -138,6 +148,7 @@ impl Reconciler {
             doubts: BTreeMap::new(),
             budget,
             divergence: BTreeMap::new(),
+            trimmed: BTreeMap::new(),
             failed: BTreeMap::new(),
             failures: 0,
         }
@@ -156,27 +167,53 @@ impl Reconciler {
         of_region.map(|(_, rows)| *rows).sum()
     }
 
-    /// A peer's log does not reach back to our position. If it does not serve, its rows cannot be read yet, and
-    /// perhaps it waits for us: then another one is asked that has them.
+    /// A peer's log does not reach back to our position.
     pub(super) fn on_trimmed(
         &mut self,
         now: Now,
         core: &mut Core,
         peer: NodeId,
-        partition: PartitionId,
-        actor: Actor,
+        (partition, actor): (PartitionId, Actor),
         outputs: &mut Vec<Output>,
     ) {
-        let is_behind = core.replicas.get(&partition).is_some_and(|replica| {
-            // Of lives that are retired here nothing is lacking.
-            let is_retired = replica.position.has_retired(actor);
-            // What was applied beyond a hole does not count: no log brings what is in the hole any more.
-            !is_retired && replica.complete_at(peer, actor) > replica.position.reach(actor).complete
+        self.trimmed.insert(partition, (peer, actor));
+        if self.has_room() {
+            self.refill_trimmed(now, core, outputs);
+        }
+    }
+
+    /// Fills what logs do not reach back to any more.
+    fn refill_trimmed(&mut self, now: Now, core: &mut Core, outputs: &mut Vec<Output>) {
+        let said = std::mem::take(&mut self.trimmed).into_iter();
+        let lacking = said.filter_map(|(partition, (peer, actor))| {
+            let fuller = self.fuller(core, partition, peer, actor)?;
+            Some((partition, (peer, actor), fuller))
         });
-        let Some(replica) = core.replicas.get(&partition).filter(|_| is_behind) else {
-            return;
-        };
+        let mut lacking: Vec<_> = lacking.collect();
+        lacking.sort_by_key(|(partition, ..)| self.last_failure(*partition));
+        for (partition, said, fuller) in lacking {
+            if !self.refill(now, core, partition, fuller, outputs) {
+                self.trimmed.insert(partition, said);
+            }
+        }
+    }
+
+    /// Who can fill what is lacking of a log: the peer that said so, unless it does not serve, so that its rows cannot be
+    /// read yet, and perhaps it waits for us; or nothing came of it the last time. Nobody if nothing is lacking.
+    fn fuller(
+        &self,
+        core: &Core,
+        partition: PartitionId,
+        peer: NodeId,
+        actor: Actor,
+    ) -> Option<NodeId> {
+        let replica = core.replicas.get(&partition)?;
+        // What was applied beyond a hole does not count: no log brings what is in the hole any more.
         let complete = replica.position.reach(actor).complete;
+        // Of lives that are retired here nothing is lacking.
+        if replica.position.has_retired(actor) || replica.complete_at(peer, actor) <= complete {
+            return None;
+        }
         let others = replica.others().map(|(node, _)| node);
         let fuller = others
             .filter(|node| core.is_serving(replica, *node))
@@ -184,12 +221,17 @@ impl Reconciler {
             .min_by_key(|node| {
                 let region = core.region_of(*node);
                 let rtt = region.map(|region| core.placement.rtt(core.region, region));
-                (self.has_failed(partition, *node), *node != peer, rtt)
+                (self.failure(partition, *node), *node != peer, rtt)
             });
-        let fuller = fuller.unwrap_or(peer);
-        self.refill(now, core, partition, fuller, outputs);
+        Some(fuller.unwrap_or(peer))
     }
 
+    fn has_room(&self) -> bool {
+        let is_refill = |session: &&Session| session.mode == Mode::Refill;
+        self.sessions.values().filter(is_refill).count() < REFILLS_MAX
+    }
+
+    /// Says whether it has begun, or did before.
     fn refill(
         &mut self,
         now: Now,
@@ -197,22 +239,20 @@ impl Reconciler {
         partition: PartitionId,
         peer: NodeId,
         outputs: &mut Vec<Output>,
-    ) {
-        let is_refill = |session: &&Session| session.mode == Mode::Refill;
-        let refills = self.sessions.values().filter(is_refill).count();
-        let is_running = self
-            .sessions
-            .get(&partition)
-            .as_ref()
-            .is_some_and(is_refill);
-        if is_running || refills >= REFILLS_MAX {
-            return;
+    ) -> bool {
+        let session = self.sessions.get(&partition);
+        if session.is_some_and(|session| session.mode == Mode::Refill) {
+            return true;
+        }
+        if !self.has_room() {
+            return false;
         }
         core.count(Counter::Refills, 1);
         report(outputs, Report::Reconciling(partition, peer));
         let session = Session::new(core.id(), now.time, peer, Mode::Refill, Doubts::default());
         self.sessions.insert(partition, session);
         self.advance(now, core, partition, outputs);
+        true
     }
 
     /// Fills what no log can bring: lives that were retired elsewhere before this replica knew that it has all of them.
@@ -225,7 +265,7 @@ impl Reconciler {
                 .min_by_key(|node| {
                     let region = core.region_of(*node);
                     let rtt = region.map(|region| core.placement.rtt(core.region, region));
-                    (self.has_failed(replica.partition, *node), rtt)
+                    (self.failure(replica.partition, *node), rtt)
                 })
         };
         let replicas = core.replicas.values();
@@ -233,7 +273,7 @@ impl Reconciler {
             .filter_map(|replica| Some((replica.partition, fuller(replica)?)))
             .collect();
         // Those that fail again and again must not keep the others from theirs.
-        lacking.sort_by_key(|(partition, _)| self.failed.get(partition).copied());
+        lacking.sort_by_key(|(partition, _)| self.last_failure(*partition));
         for (partition, peer) in lacking {
             self.refill(now, core, partition, peer, outputs);
         }
@@ -251,6 +291,7 @@ impl Reconciler {
         for partition in waiting {
             self.advance(now, core, partition, outputs);
         }
+        self.refill_trimmed(now, core, outputs);
         self.refill_retired(now, core, outputs);
     }
 
@@ -327,10 +368,10 @@ impl Reconciler {
         let Some(session) = self.sessions.remove(&partition) else {
             return;
         };
-        self.failed.remove(&partition);
         core.count(Counter::ReconcileRows, session.rows);
         match (session.mode, session.base) {
             (Mode::Refill, Some(position)) => {
+                self.failed.retain(|(at, _), _| *at != partition);
                 let peer = session.peer;
                 report(
                     outputs,
@@ -382,7 +423,8 @@ impl Reconciler {
         answer: Answer,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(session) = self.sessions.get_mut(&partition) else {
+        let session = self.sessions.get_mut(&partition);
+        let Some(session) = session.filter(|session| session.waits_for_half(half.id())) else {
             return;
         };
         if matches!(answer, Answer::Unreadable { .. }) {
@@ -465,15 +507,22 @@ impl Reconciler {
             let is_over = is_over(partition, session);
             if is_over && session.mode == Mode::Refill {
                 *failures += 1;
-                failed.insert(*partition, (*failures, session.peer));
+                failed.insert((*partition, session.peer), *failures);
             }
             !is_over
         });
     }
 
-    fn has_failed(&self, partition: PartitionId, peer: NodeId) -> bool {
-        let failed = self.failed.get(&partition);
-        failed.is_some_and(|(_, node)| *node == peer)
+    /// Those with whom it failed come last, and of them the one with whom that was longest ago first.
+    fn failure(&self, partition: PartitionId, peer: NodeId) -> Option<u64> {
+        self.failed.get(&(partition, peer)).copied()
+    }
+
+    fn last_failure(&self, partition: PartitionId) -> Option<u64> {
+        let failed = self
+            .failed
+            .range((partition, NodeId(0))..=(partition, NodeId(u32::MAX)));
+        failed.map(|(_, order)| *order).max()
     }
 
     fn spend(&mut self, core: &mut Core, bytes: usize) {
@@ -648,6 +697,41 @@ mod refills {
         assert_eq!(changed(&mut outputs), raise);
     }
 
+    /// Rows that an earlier session of the partition had asked the disk for come when the refill in its place waits for
+    /// something else: it must not take them for its own, leave out what it was about to compare, and raise the position.
+    #[test]
+    fn what_an_earlier_session_asked_the_disk_for_changes_nothing() {
+        let mut core = core(Position::default());
+        let theirs = position(&[(actor(3, 1), 9)]);
+        let mut reconciler = Reconciler::new(Time::default(), 1 << 30);
+        let mut outputs = Vec::new();
+        reconciler.refill(now(1), &mut core, PARTITION, PEER, &mut outputs);
+        let Message::DigestAsk { id, .. } = asked(&mut outputs) else {
+            panic!("digests come first");
+        };
+        let told = Told::Digest(theirs, vec![vec![7; 16]]);
+        reconciler.on_told(now(1), &mut core, PEER, id, told, &mut outputs);
+        for half in [Half::Push(id + 1), Half::Graves(id + 1)] {
+            let rows = Answer::Rows(vec![None]);
+            reconciler.on_half(now(1), &mut core, PARTITION, half, rows, &mut outputs);
+        }
+        let reason = "an earlier session's";
+        let bad = Answer::Unreadable { reason };
+        let half = Half::Compare(id + 1);
+        reconciler.on_half(now(1), &mut core, PARTITION, half, bad, &mut outputs);
+        assert!(outputs.is_empty(), "{outputs:?}");
+        let mine = Answer::Digest {
+            position: Position::default(),
+            hashes: vec![vec![0; 16]],
+        };
+        let half = Half::Compare(id);
+        reconciler.on_half(now(1), &mut core, PARTITION, half, mine, &mut outputs);
+        assert!(
+            matches!(asked(&mut outputs), Message::DigestAsk { .. }),
+            "what differs is looked at"
+        );
+    }
+
     #[test]
     fn the_listing_of_tombstones_goes_on_to_its_end() {
         let mut core = core(Position::default());
@@ -664,11 +748,15 @@ mod refills {
 
     /// The peer is up.
     fn hear(core: &mut Core, sequence: u64) {
-        core.peers.on_connected(PEER);
+        hear_of(core, PEER, sequence);
+    }
+
+    fn hear_of(core: &mut Core, node: NodeId, sequence: u64) {
+        core.peers.on_connected(node);
         let life = crate::model::Incarnation(1);
-        let echo = core.peers.get_mut(PEER).unwrap().next_sequence(now(1).time);
+        let echo = core.peers.get_mut(node).unwrap().next_sequence(now(1).time);
         core.peers
-            .on_heartbeat(now(1).time, PEER, life, sequence, echo);
+            .on_heartbeat(now(1).time, node, life, sequence, echo);
     }
 
     /// The peer told what we have, too: all is alike.
@@ -751,6 +839,42 @@ mod refills {
             reconciler.drop_sessions(|_, _| true);
         }
         assert_eq!(ran.len(), 6, "{ran:?}");
+    }
+
+    #[test]
+    fn a_refill_that_fails_waits_for_others_and_asks_another_peer() {
+        let third = NodeId(3);
+        let mut core = core(Position::default());
+        hear_of(&mut core, PEER, 1);
+        hear_of(&mut core, third, 1);
+        hold(&mut core, 0..6, &[PEER, third]);
+        let theirs = position(&[(actor(4, 1), 9)]);
+        for replica in core.replicas.values_mut() {
+            replica.on_first_hand(&known(2, 1, theirs.clone()), Word::All);
+            replica.on_first_hand(&known(3, 1, theirs.clone()), Word::All);
+        }
+        let mut reconciler = Reconciler::new(Time::default(), 1 << 30);
+        let mut say = |reconciler: &mut Reconciler, index| {
+            let log = (PartitionId { index, ..PARTITION }, actor(4, 1));
+            reconciler.on_trimmed(now(1), &mut core, PEER, log, &mut Vec::new());
+        };
+        let running = |reconciler: &Reconciler| -> Vec<(u16, NodeId)> {
+            let sessions = reconciler.sessions.iter();
+            sessions
+                .map(|(at, session)| (at.index, session.peer))
+                .collect()
+        };
+        for index in 0..6 {
+            say(&mut reconciler, index);
+        }
+        assert_eq!(
+            running(&reconciler),
+            [0, 1, 2, 3].map(|index| (index, PEER))
+        );
+        reconciler.drop_sessions(|_, _| true);
+        say(&mut reconciler, 0);
+        let now_running = running(&reconciler);
+        assert_eq!(now_running, [(0, third), (4, PEER), (5, PEER)]);
     }
 
     #[test]

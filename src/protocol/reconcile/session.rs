@@ -168,6 +168,22 @@ impl Session {
         }
     }
 
+    /// Whether our own half of this question is waited for: it may also be of a session that this one has replaced.
+    pub(super) fn waits_for_half(&self, asked: u64) -> bool {
+        match &self.step {
+            Step::Digest { id, mine, .. } => *id == asked && mine.is_none(),
+            Step::Leaf { id, mine, .. } => *id == asked && mine.is_none(),
+            Step::Cutting { id, .. } | Step::Loading { id, .. } | Step::Graved { id, .. } => {
+                *id == asked
+            }
+            Step::Ready
+            | Step::Summing { .. }
+            | Step::Pulling { .. }
+            | Step::Pushing { .. }
+            | Step::Graves { .. } => false,
+        }
+    }
+
     pub(super) fn waits_for(&self, asked: u64) -> bool {
         match &self.step {
             Step::Digest { id, theirs, .. } => *id == asked && theirs.is_none(),
@@ -647,13 +663,14 @@ impl Session {
         rows: Vec<Option<Row>>,
         outputs: &mut Vec<Output>,
     ) -> usize {
-        let Step::Loading { id, keys } = std::mem::replace(&mut self.step, Step::Ready) else {
+        let Step::Loading { id, keys } = &mut self.step else {
             return 0;
         };
-        if id != at {
-            self.step = Step::Loading { id, keys };
+        if *id != at {
             return 0;
         }
+        let (id, keys) = (at, std::mem::take(keys));
+        self.step = Step::Ready;
         let mut bytes = 0;
         let mut given = Vec::new();
         for (key, row) in keys.into_iter().zip(rows) {

@@ -39,6 +39,7 @@ fn show_nothing(bench: &mut Bench) -> Vec<Selection> {
                 position: at(&[(from, 4)]),
                 state: super::super::sides::Side::default()
                     .state(&std::collections::BTreeMap::new()),
+                collected: std::collections::BTreeMap::new(),
                 rows: Vec::new(),
                 next: None,
             };

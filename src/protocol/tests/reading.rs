@@ -43,6 +43,7 @@ fn nothing(id: u64, position: crate::model::Position) -> Message {
         id,
         position,
         state: super::super::sides::Side::default().state(&BTreeMap::new()),
+        collected: BTreeMap::new(),
         rows: Vec::new(),
         next: None,
     }

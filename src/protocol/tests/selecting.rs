@@ -51,6 +51,7 @@ fn replicas_that_hold_the_same_are_answered_from_at_once() {
         id: asked,
         position: at(&[(near, 1)]),
         state: state(&rows),
+        collected: BTreeMap::new(),
         rows: Vec::new(),
         next: None,
     };
@@ -74,6 +75,7 @@ fn what_differs_is_fetched_merged_and_on_a_quorum_before_it_is_answered() {
         id: asked,
         position: at(&[(near, 1)]),
         state: state(&theirs),
+        collected: BTreeMap::new(),
         rows: rows.to_vec(),
         next: None,
     };
@@ -130,6 +132,7 @@ fn a_peer_is_told_a_hash_and_then_the_rows() {
             id: 3,
             position: at(&[(near, 1)]),
             state: state(&rows),
+            collected: BTreeMap::new(),
             rows: if whole { rows.to_vec() } else { Vec::new() },
             next: None,
         };
@@ -192,6 +195,7 @@ fn what_was_applied_twice_is_seen_though_a_neighbour_holds_the_same_as_this_node
         id,
         position: at(&[(node, 2)]),
         state: state(rows),
+        collected: BTreeMap::new(),
         rows: rows.to_vec(),
         next: None,
     };
@@ -200,6 +204,7 @@ fn what_was_applied_twice_is_seen_though_a_neighbour_holds_the_same_as_this_node
         id,
         position: at(&[(me, 2)]),
         state: state(std::slice::from_ref(&share)),
+        collected: BTreeMap::new(),
         rows: Vec::new(),
         next: None,
     };
