@@ -76,8 +76,11 @@ mod tests {
             position: Position::default(),
         };
         let (value, mut tombstone) = (dump(Some(1)), dump(None));
-        assert!(check_collected(&[value.clone()]).is_ok());
-        assert!(check_collected(&[tombstone.clone()]).is_ok(), "it is lost");
+        assert!(check_collected(std::slice::from_ref(&value)).is_ok());
+        assert!(
+            check_collected(std::slice::from_ref(&tombstone)).is_ok(),
+            "it is lost"
+        );
         let dots: Vec<Dot> = tombstone.rows.values().flat_map(Row::dots).collect();
         for Dot { actor, n } in dots {
             tombstone.position.raise(actor, Reach::upto(n));
