@@ -244,6 +244,10 @@ fn lost(passed: &Passed, reason: Unavailable) -> Outcome {
         | Operation::Select { .. }
         | Operation::Count { .. }
         | Operation::Wait { .. }
-        | Operation::List { .. } => Outcome::Unavailable(reason),
+        | Operation::List { .. } => match passed.why {
+            // Here nothing is amiss: what was to be seen is not here yet.
+            Why::Behind(_) => passed.why.outcome(),
+            Why::NotHere | Why::Slow => Outcome::Unavailable(reason),
+        },
     }
 }

@@ -92,6 +92,18 @@ fn what_does_not_come_in_time_is_asked_of_the_region_that_has_it_and_only_once()
     assert_eq!(bench.reply(id), Some(Outcome::NotYet));
 }
 
+/// The region that has it was cut off a moment ago, and is not known to be down.
+#[test]
+fn what_the_region_that_has_it_does_not_answer_is_not_here_yet() {
+    let mut bench = Bench::new(0);
+    let seen = session("b", bench.line("b")[0], 500);
+    let id = bench.ask(get(seen, Behind::Forward, MILLISECOND));
+    bench.pass(MILLISECOND);
+    assert!(matches!(bench.messages()[0].1, Message::Forward { .. }));
+    bench.pass(60_000 * MILLISECOND);
+    assert_eq!(bench.reply(id), Some(Outcome::NotYet));
+}
+
 /// A region is cut off, and all who have seen something of it wait: others are not refused for it.
 #[test]
 fn those_that_wait_take_half_of_the_places_at_most() {
