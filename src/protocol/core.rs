@@ -214,7 +214,7 @@ pub(super) struct Core {
 }
 
 /// Where a life's ids begin: far from those of the lives before it, so that a peer can tell a repeated question from a new
-/// one, also if the clock has gone back meanwhile (seed 30000525). By the golden ratio, as in Knuth's multiplicative hashing.
+/// one, also if the clock has gone back meanwhile. By the golden ratio, as in Knuth's multiplicative hashing.
 fn first_id(life: Incarnation) -> u64 {
     life.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1
 }
@@ -287,6 +287,12 @@ impl Core {
 
     pub(super) fn region_of(&self, node: NodeId) -> Option<RegionId> {
         self.placement.region_of(node)
+    }
+
+    /// There and back, as the topology has it.
+    pub(super) fn rtt(&self, node: NodeId) -> Option<Duration> {
+        let region = self.region_of(node)?;
+        Some(self.placement.rtt(self.region, region))
     }
 
     pub(super) fn is_here(&self, node: NodeId) -> bool {

@@ -11,7 +11,7 @@ use super::message::{Outcome, Unavailable};
 use super::step::Output;
 use super::timers::Timer;
 
-/// Scans for one page. Each looks at thousands of rows, and those who read meanwhile wait behind it: so a listing that
+/// Scans for one page. Each looks at thousands of rows, and whatever else reads much waits behind it: so a listing that
 /// finds nothing must not keep the store at it until the end of the keyspace.
 const SCANS_MAX: usize = 16;
 

@@ -534,9 +534,7 @@ impl Receiver {
         log: Log,
         outputs: &mut Vec<Output>,
     ) {
-        let rtt = core.region_of(from).map_or(Duration::ZERO, |region| {
-            core.placement.rtt(core.region, region)
-        });
+        let rtt = core.rtt(from).unwrap_or(Duration::ZERO);
         let Some(source) = self
             .sources
             .get_mut(&log)
@@ -621,12 +619,7 @@ fn best_ahead(core: &Core, replica: &Replica, actor: Actor, mine: Reach) -> Opti
         // Who has retired a log cannot send it.
         .filter(|(_, other)| !other.position.has_retired(actor))
         .filter(|(node, other)| core.peers.is_up(*node) && is_ahead(other.position.reach(actor)))
-        .map(|(node, _)| {
-            let rtt = core
-                .region_of(node)
-                .map(|region| core.placement.rtt(core.region, region));
-            (rtt, node)
-        })
+        .map(|(node, _)| (core.rtt(node), node))
         .min()
         .map(|(_, node)| node)
 }

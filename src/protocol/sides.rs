@@ -55,7 +55,7 @@ impl Side {
             let length = u64::try_from(key.subkey.len()).unwrap_or(u64::MAX);
             hasher.update(&length.to_be_bytes());
             hasher.update(&key.subkey);
-            hasher.update(&shown(row).to_be_bytes());
+            hasher.update(&row_shown(row).to_be_bytes());
         }
         hasher.digest()
     }
@@ -134,7 +134,9 @@ impl Side {
     /// The rows of the merged state that this replica has not got, operations before shares.
     pub(super) fn lacks(&self, merged: &Self) -> Vec<(RowKey, Row)> {
         let has = |key: &RowKey, row: &Row| match self.rows.get(key) {
-            Some(mine) => shown(mine) == shown(row) && knows(&self.position, Some(mine), row),
+            Some(mine) => {
+                row_shown(mine) == row_shown(row) && knows(&self.position, Some(mine), row)
+            }
             // It has collected the delete. And of operations only those are shown that are not known to be there.
             None => {
                 let may_be_absent = row.is_tombstone() || matches!(row, Row::Once(_));
@@ -264,7 +266,7 @@ fn both((mine, here): (&Row, &Position), (theirs, there): (&Row, &Position)) -> 
 
 /// What is to be seen of a row's state. Of siblings that are all gone it is the same whatever was the last of them:
 /// after a clear, a replica remembers only what came later, and one that had that before the clear remembers all.
-fn shown(row: &Row) -> u64 {
+fn row_shown(row: &Row) -> u64 {
     match row {
         Row::Siblings(siblings) if siblings.versions().is_empty() => 0,
         Row::Siblings(_)

@@ -7,6 +7,7 @@
 
 mod compare;
 mod doubts;
+mod failures;
 mod runs;
 mod session;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use super::timers::Timer;
 
 use compare::Listing;
 use doubts::Doubts;
+use failures::Failures;
 use session::Session;
 
 pub(super) use runs::Summing;
@@ -130,9 +132,7 @@ pub(super) struct Reconciler {
     divergence: BTreeMap<(RegionId, PartitionId), u64>,
     /// Partitions with a log that does not reach back to us, whose it is, and who said so: until there is room for a refill.
     trimmed: BTreeMap<PartitionId, (NodeId, Actor)>,
-    /// Refills that came to nothing since the partition was filled last: from whom, and the how manyth of all the last was.
-    failed: BTreeMap<(PartitionId, NodeId), u64>,
-    failures: u64,
+    failures: Failures,
 }
 
 impl Reconciler {
@@ -149,8 +149,7 @@ impl Reconciler {
             budget,
             divergence: BTreeMap::new(),
             trimmed: BTreeMap::new(),
-            failed: BTreeMap::new(),
-            failures: 0,
+            failures: Failures::default(),
         }
     }
 
@@ -190,7 +189,7 @@ impl Reconciler {
             Some((partition, (peer, actor), fuller))
         });
         let mut lacking: Vec<_> = lacking.collect();
-        lacking.sort_by_key(|(partition, ..)| self.last_failure(*partition));
+        lacking.sort_by_key(|(partition, ..)| self.failures.of(*partition));
         for (partition, said, fuller) in lacking {
             if !self.refill(now, core, partition, fuller, outputs) {
                 self.trimmed.insert(partition, said);
@@ -219,9 +218,8 @@ impl Reconciler {
             .filter(|node| core.is_serving(replica, *node))
             .filter(|node| replica.complete_at(*node, actor) > complete)
             .min_by_key(|node| {
-                let region = core.region_of(*node);
-                let rtt = region.map(|region| core.placement.rtt(core.region, region));
-                (self.failure(partition, *node), *node != peer, rtt)
+                let failure = self.failures.of_peer(partition, *node);
+                (failure, *node != peer, core.rtt(*node))
             });
         Some(fuller.unwrap_or(peer))
     }
@@ -263,17 +261,15 @@ impl Reconciler {
                 .filter(|node| core.is_serving(replica, *node))
                 .filter(|node| retire::must_be_filled(replica, *node))
                 .min_by_key(|node| {
-                    let region = core.region_of(*node);
-                    let rtt = region.map(|region| core.placement.rtt(core.region, region));
-                    (self.failure(replica.partition, *node), rtt)
+                    let failure = self.failures.of_peer(replica.partition, *node);
+                    (failure, core.rtt(*node))
                 })
         };
         let replicas = core.replicas.values();
         let mut lacking: Vec<(PartitionId, NodeId)> = replicas
             .filter_map(|replica| Some((replica.partition, fuller(replica)?)))
             .collect();
-        // Those that fail again and again must not keep the others from theirs.
-        lacking.sort_by_key(|(partition, _)| self.last_failure(*partition));
+        lacking.sort_by_key(|(partition, _)| self.failures.of(*partition));
         for (partition, peer) in lacking {
             self.refill(now, core, partition, peer, outputs);
         }
@@ -371,7 +367,7 @@ impl Reconciler {
         core.count(Counter::ReconcileRows, session.rows);
         match (session.mode, session.base) {
             (Mode::Refill, Some(position)) => {
-                self.failed.retain(|(at, _), _| *at != partition);
+                self.failures.forget(partition);
                 let peer = session.peer;
                 report(
                     outputs,
@@ -502,27 +498,14 @@ impl Reconciler {
 
     /// Ends sessions before they have come to anything.
     fn drop_sessions(&mut self, is_over: impl Fn(&PartitionId, &Session) -> bool) {
-        let (failed, failures) = (&mut self.failed, &mut self.failures);
+        let failures = &mut self.failures;
         self.sessions.retain(|partition, session| {
             let is_over = is_over(partition, session);
             if is_over && session.mode == Mode::Refill {
-                *failures += 1;
-                failed.insert((*partition, session.peer), *failures);
+                failures.note(*partition, session.peer);
             }
             !is_over
         });
-    }
-
-    /// Those with whom it failed come last, and of them the one with whom that was longest ago first.
-    fn failure(&self, partition: PartitionId, peer: NodeId) -> Option<u64> {
-        self.failed.get(&(partition, peer)).copied()
-    }
-
-    fn last_failure(&self, partition: PartitionId) -> Option<u64> {
-        let failed = self
-            .failed
-            .range((partition, NodeId(0))..=(partition, NodeId(u32::MAX)));
-        failed.map(|(_, order)| *order).max()
     }
 
     fn spend(&mut self, core: &mut Core, bytes: usize) {
